@@ -1,0 +1,30 @@
+"""``edgepack demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgepack.cli.output import data_stdout
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/demo"),
+    show_default=True,
+)
+def demo(out: Path) -> int:
+    """Train a small CNN on scikit-learn's digits, pack it, measure it here, report it."""
+    with data_stdout() as write:
+        from edgepack.cli.progress import shown
+        from edgepack.cli.whole import show_whole
+        from edgepack.workflow.demo import demo_job, demo_request
+
+        with shown():
+            job = demo_job(out)
+        return show_whole(write, job, demo_request(out))

@@ -1,0 +1,68 @@
+"""``edgepack measure``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgepack.cli import options
+from edgepack.cli.outcome import finish
+from edgepack.cli.output import data_stdout
+from edgepack.records import Measurement
+
+
+@click.command()
+@click.argument("artefact", metavar="FILE.tflite|DIR", type=click.Path(path_type=Path))
+@click.option("--device", "devices", multiple=True, required=True, metavar="ID", help="Or a path.")
+@click.option("--runner", metavar="NAME", help="Default: the best that the device has.")
+@options.evaluation
+@click.option(
+    "--inputs",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Golden inputs: an .npz with one array (samples first) for each input.",
+)
+@options.seed
+@click.option("--allow-code", is_flag=True, help="Run Python named in data descriptions.")
+@options.folder_option("devices")
+@options.folder_option("targets")
+@options.as_json
+def measure(
+    artefact: Path,
+    devices: tuple[str, ...],
+    runner: str | None,
+    evaluation: str | None,
+    inputs: Path | None,
+    seed: int,
+    allow_code: bool,
+    devices_folders: tuple[Path, ...],
+    targets_folders: tuple[Path, ...],
+    as_json: bool,
+) -> int:
+    """Run one model, or every pack of an output folder, on each device.
+
+    Without a pack, inputs are seeded and smooth, the same on host and device.
+    """
+    with data_stdout() as write:
+        from edgepack.cli.progress import shown
+        from edgepack.cli.tables import measurements_table
+        from edgepack.workflow.measure import measure_all, request
+        from edgepack.workflow.report import missed_limits
+
+        asked = request(
+            artefact,
+            devices=devices,
+            runner=runner,
+            evaluation=evaluation,
+            inputs=inputs,
+            seed=seed,
+            allow_code=allow_code,
+            devices_folders=devices_folders,
+            targets_folders=targets_folders,
+        )
+        done: list[Measurement] = []
+        with finish(write, as_json, done, measurements_table) as outcome, shown():
+            for measurement in measure_all(asked):
+                done.append(measurement)
+        packs = [stored.pack for stored in asked.packs()]
+        return outcome.code(missed=bool(missed_limits(asked.out, packs, done, targets_folders)))

@@ -1,0 +1,126 @@
+"""Records as tables for people; JSON is for programs."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from edgepack.records import Facts, Measurement, Pack, Quality
+from edgepack.reporting.units import NOTHING, duration, quantity, score, size, spread
+
+
+def packs_table(packs: Sequence[Pack]) -> str:
+    """One row a pack: what it weighs, how good it is, whether it fits."""
+    table = _table("target", "recipe", "status", "size", "gzip", "arena", "MACs", "quality", "fits")
+    for pack in packs:
+        artefact, memory, cost, fit = pack.artefact, pack.memory, pack.cost, pack.fit
+        table.add_row(
+            pack.target,
+            pack.recipe,
+            pack.status,
+            size(artefact.size_bytes) if artefact else NOTHING,
+            size(artefact.gzip_bytes) if artefact else NOTHING,
+            size(memory.arena_bytes) if memory else NOTHING,
+            quantity(cost.macs) if cost else NOTHING,
+            _quality(pack.quality),
+            NOTHING if fit is None else "yes" if fit.ok else "no",
+        )
+    notes = [
+        f"{pack.recipe} does not fit {pack.target}: {reason}"
+        for pack in packs
+        if pack.fit is not None and not pack.fit.ok
+        for reason in pack.fit.reasons
+    ]
+    return "\n".join([_text(table), *notes]).rstrip() + "\n"
+
+
+def measurements_table(measurements: Sequence[Measurement]) -> str:
+    """One row a measurement: how fast, how much memory, how good."""
+    table = _table("device", "model", "runner", "status", "p50", "p90", "peak RSS", "quality")
+    for found in measurements:
+        latency, memory = found.latency_us, found.memory
+        table.add_row(
+            found.device.id + (" (emulated)" if found.device.emulated else ""),
+            " ".join(part for part in (found.model, found.recipe) if part),
+            found.runtime.runner if found.runtime else NOTHING,
+            found.status,
+            f"{duration(latency.p50)} {spread(*latency.ci95)}" if latency else NOTHING,
+            duration(latency.p90) if latency else NOTHING,
+            size(memory.peak_rss_bytes) if memory and memory.peak_rss_bytes else NOTHING,
+            _quality(found.quality),
+        )
+    return _text(table)
+
+
+def facts_text(facts: Facts) -> str:
+    """A summary, the per-layer table, and the fit."""
+    cost, memory = facts.cost, facts.memory
+    lines = [
+        f"{facts.file}: {size(facts.size_bytes)}, gzip {size(facts.gzip_bytes)}",
+        f"parameters {quantity(cost.params)}, MACs {quantity(cost.macs)}, "
+        f"moves {size(cost.bytes_moved)} an inference",
+        f"arena {size(memory.arena_bytes)} (no plan below {size(memory.lower_bound_bytes)})",
+        "weights "
+        + (
+            ", ".join(f"{size(n)} {name}" for name, n in facts.tensors.weight_bytes.items())
+            or NOTHING
+        )
+        + f"; {facts.sparsity.fraction:.1%} of them zero",
+    ]
+    for signature in facts.signatures:
+        for way, specs in (("in ", signature.inputs), ("out", signature.outputs)):
+            for spec in specs:
+                shape = "×".join(map(str, spec.shape)) or "scalar"
+                lines.append(f"{way} {spec.name}: {spec.dtype} {shape}")
+    if facts.custom_ops:
+        lines.append("custom operators: " + ", ".join(facts.custom_ops))
+    table = _table("#", "operator", "layer", "output", "type", "MACs", "params", "weights")
+    for row in facts.operators:
+        table.add_row(
+            str(row.index),
+            row.name,
+            _short(row.layer),
+            "×".join(map(str, row.output_shape)),
+            row.dtype,
+            quantity(row.macs) if row.macs else NOTHING,
+            quantity(row.params) if row.params else NOTHING,
+            f"{row.weights} {row.granularity}" if row.weights else NOTHING,
+        )
+    fit = [] if facts.fit is None else [f"fits: {'yes' if facts.fit.ok else 'no'}"]
+    fit += list(facts.fit.reasons) if facts.fit is not None else []
+    return "\n".join([*lines, _text(table), *fit]).rstrip() + "\n"
+
+
+def _short(layer: str) -> str:
+    """A layer's name as the converter fused it, cut to its first part's end."""
+    name = layer.partition(";")[0]
+    return name if len(name) <= 40 else "…" + name[-39:]
+
+
+def _quality(quality: Quality | None) -> str:
+    """``top1 98.2 % (Keras 98.4 %)``: the value nearest to the device, and the reference."""
+    if quality is None:
+        return NOTHING
+    found = quality.device if quality.device is not None else quality.host
+
+    reference = score(quality.metric, quality.reference)
+    return f"{quality.metric} {score(quality.metric, found)} (model {reference})"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _text(table: Table) -> str:
+    width = shutil.get_terminal_size((120, 24)).columns if sys.stderr.isatty() else 160
+    buffer = io.StringIO()
+    Console(file=buffer, width=width, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"

@@ -1,0 +1,97 @@
+"""Files that are either whole or absent: write to a temporary name, then rename."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgepack.errors import SpecError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; it takes the name ``path`` when the block succeeds.
+
+    Raises SpecError where the place cannot be written or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise SpecError(
+            f"cannot write {path}: {error.strerror or error}",
+            "choose a place with -o that you may write to and that has room",
+        ) from error
+    finally:
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` as a whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write ``content`` as UTF-8 to ``path`` as a whole or not at all."""
+    write_bytes(path, content.encode())
+
+
+def strict(value: Any) -> Any:
+    """A JSON value with every NaN and infinity, which JSON does not know, as null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return value if numbers(value) else [strict(item) for item in value]
+    return value
+
+
+def numbers(values: Sequence[Any]) -> bool:
+    """Whether a sequence holds finite numbers alone: raw samples, which come by the 100,000."""
+    return {type(value) for value in values} <= {int, float} and all(map(math.isfinite, values))
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON text of plain values, indented, with a final newline.
+
+    An array of numbers takes one line: thousands of raw samples are no reading matter.
+    """
+    return _indented(strict(value), "\n") + "\n"
+
+
+def _indented(value: Any, line: str) -> str:
+    """JSON text whose lines begin with ``line``. Leaves are written by the C encoder at once."""
+    inner = line + "  "
+    if isinstance(value, dict) and value:
+        items = (
+            f"{json.dumps(k, ensure_ascii=False)}: {_indented(v, inner)}" for k, v in value.items()
+        )
+        return "{" + inner + f",{inner}".join(items) + line + "}"
+    if isinstance(value, list | tuple) and value and not numbers(value):
+        return "[" + inner + f",{inner}".join(_indented(v, inner) for v in value) + line + "]"
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of ``content`` in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def gzip_size(content: bytes) -> int:
+    """The size in bytes of ``content`` compressed by gzip -9: what a download costs."""
+    return len(gzip.compress(content, 9, mtime=0))

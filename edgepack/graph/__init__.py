@@ -1,0 +1,1 @@
+"""Bytes to facts, without TensorFlow: parse, cost, plan, fit."""

@@ -1,0 +1,1 @@
+"""Models and data in: Keras, SavedModel, flatbuffers; data sets and metrics."""

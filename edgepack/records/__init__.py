@@ -1,0 +1,65 @@
+"""What edgepack hands over: frozen records, each also a versioned JSON document.
+
+Units stand in the names (``_us``, ``_bytes``). Accuracies are fractions 0 to 1. The JSON
+schemas in ``edgepack/schemas`` are generated from these types.
+"""
+
+from edgepack.records.document import SCHEMAS, from_dict, json_schema, to_dict
+from edgepack.records.facts import Facts, FactsMemory, Operator, Sparsity, Tensors
+from edgepack.records.measurement import (
+    Agreement,
+    DeviceRecord,
+    Instructions,
+    Latency,
+    MeasuredMemory,
+    Measurement,
+    RuntimeRecord,
+)
+from edgepack.records.pack import Artefact, Check, Pack, PackMemory, Skipped, StepRecord
+from edgepack.records.report import Report, ReportSection, Verdict
+from edgepack.records.shared import (
+    Cost,
+    ErrorRecord,
+    Fit,
+    Quality,
+    Record,
+    Signature,
+    Status,
+    TensorSpec,
+)
+
+__all__ = [
+    "SCHEMAS",
+    "Agreement",
+    "Artefact",
+    "Check",
+    "Cost",
+    "DeviceRecord",
+    "ErrorRecord",
+    "Facts",
+    "FactsMemory",
+    "Fit",
+    "Instructions",
+    "Latency",
+    "MeasuredMemory",
+    "Measurement",
+    "Operator",
+    "Pack",
+    "PackMemory",
+    "Quality",
+    "Record",
+    "Report",
+    "ReportSection",
+    "RuntimeRecord",
+    "Signature",
+    "Skipped",
+    "Sparsity",
+    "Status",
+    "StepRecord",
+    "TensorSpec",
+    "Tensors",
+    "Verdict",
+    "from_dict",
+    "json_schema",
+    "to_dict",
+]

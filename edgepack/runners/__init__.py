@@ -1,0 +1,1 @@
+"""Drive one runtime on a device."""

@@ -1,0 +1,98 @@
+"""Drive one runtime on a device: what every runner does, and the table of runners."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from typing import Protocol as Structure
+
+from numpy.typing import NDArray
+
+from edgepack.errors import EdgepackError, SpecError
+from edgepack.links.link import Link, connect, workspace
+from edgepack.records import MeasuredMemory, RuntimeRecord
+from edgepack.spec.device import Device
+from edgepack.spec.target import Protocol
+
+RUNNERS: Mapping[str, str] = {
+    "litert-python": "edgepack.runners.litert_python:LiteRTPython",
+    "tflite-runtime-python": "edgepack.runners.litert_python:TFLiteRuntimePython",
+}
+DEFAULT = "edgepack.runners.litert_python:AnyPython"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Burst:
+    """What the device did in one go: raw samples in µs, in the order in which they were taken.
+
+    ``outputs`` are of the inputs that were given, each sample from a fresh state, stacked.
+    ``failure`` says what ended it early; the other fields then hold what came before.
+    ``refused`` says that the runtime did not take the model at all.
+    """
+
+    runtime: RuntimeRecord | None = None
+    samples_us: tuple[float, ...] = ()
+    warmup_runs: int = 0
+    init_us: float | None = None
+    first_us: float | None = None
+    memory: MeasuredMemory | None = None
+    outputs: tuple[NDArray[Any], ...] = ()
+    before: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+    failure: EdgepackError | None = None
+    refused: bool = False
+
+
+class Runner(Structure):
+    """One runtime on one device, between ``prepare`` and the end of its workspace.
+
+    Every call raises LinkError where the device is lost.
+    """
+
+    def prepare(self, model: Path) -> None:
+        """Find or deliver the runtime, and send the model. Raises MeasureError where it can't."""
+        ...
+
+    def about(self) -> dict[str, Any]:
+        """What the device says of itself and does not change: cpu, kernel, memory, …"""
+        ...
+
+    def burst(self, inputs: Sequence[NDArray[Any]], protocol: Protocol) -> Burst:
+        """Warm up, then measure single inferences on stacked samples, in turn."""
+        ...
+
+    def predict(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs of stacked samples. Raises MeasureError where the model fails there."""
+        ...
+
+
+def place_of(runner: str | None) -> str:
+    """Where a runner's class stands; None is the best that a device has. Raises SpecError."""
+    if runner is not None and runner not in RUNNERS:
+        raise SpecError(f"no runner has the id '{runner}'", "known: " + ", ".join(RUNNERS))
+    return RUNNERS[runner] if runner else DEFAULT
+
+
+@contextmanager
+def session(device: Device, model: Path, runner: str | None = None) -> Iterator[Runner]:
+    """A runner with the model on the device; its workspace there is removed with the block.
+
+    ``runner`` None is the best that the device has. Raises SpecError for an unknown runner,
+    LinkError where the device cannot be reached, MeasureError where no runtime runs there.
+    """
+    module, _, attribute = place_of(runner).partition(":")
+    link: Link = connect(device)
+    try:
+        seconds = device.options.call_seconds
+        with workspace(link, device.options.workspace, timeout_s=seconds) as place:
+            opened: Runner = getattr(importlib.import_module(module), attribute)(
+                link, device, place
+            )
+            opened.prepare(model)
+            yield opened
+    finally:
+        link.close()

@@ -1,0 +1,1 @@
+"""What each runtime version really computes, and the agent that asks it."""

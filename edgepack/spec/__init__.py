@@ -1,0 +1,1 @@
+"""The TOML that people write, as frozen dataclasses."""

@@ -1,0 +1,46 @@
+"""A device: an *instance* on somebody's bench, and how to reach it. No secrets, ever."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgepack.spec.fields import FORBID, Positive, Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """How to use the device.
+
+    ``python`` is the interpreter there; ``key`` a private key file; ``known_hosts`` a file
+    that is read beside the user's own; ``workspace`` where jobs may write; ``connect_seconds``
+    and ``call_seconds`` the deadlines of connecting and of each call.
+    """
+
+    __pydantic_config__ = FORBID
+    python: Text = "python3"
+    key: Text | None = None
+    known_hosts: Text | None = None
+    workspace: Text = "/tmp/edgepack"  # noqa: S108 - a folder on the device, made private there
+    runtime: str | None = None
+    connect_seconds: Positive = 15.0
+    call_seconds: Positive = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """One device; the TOML file's stem is ``id``. ``address`` is ``[user@]host[:port]`` for ssh."""
+
+    __pydantic_config__ = FORBID
+    id: str
+    target: Text
+    link: Literal["local", "ssh"]
+    address: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    emulated: bool = False
+    options: DeviceOptions = field(default_factory=DeviceOptions)
+
+    def __post_init__(self) -> None:
+        if self.link == "ssh" and not self.address:
+            raise ValueError("'address' is missing: link 'ssh' needs [user@]host[:port]")

@@ -1,0 +1,81 @@
+"""A recipe: what is done to a model, and the scheme that it is exported in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Interval
+
+from edgepack.spec.fields import FORBID, Text
+
+Scheme = Literal["float32", "float16", "dynamic", "int8", "int16x8", "int4", "mixed"]
+PlainScheme = Literal["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
+Calibrator = Literal["auto", "minmax", "moving-average", "percentile", "mse"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Layers whose name matches the regular expression ``layers`` get ``scheme``."""
+
+    __pydantic_config__ = FORBID
+    layers: Text
+    scheme: PlainScheme
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.layers)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(
+                f"layers '{self.layers}' is not a regular expression: {error}"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One recipe; the TOML file's stem is ``id``.
+
+    ``io`` is the dtype of inputs and outputs of an int8, int16x8 or int4 model: ``integer``
+    or ``float32``. ``mixed`` lists selections, first match wins, the rest gets ``otherwise``.
+    """
+
+    __pydantic_config__ = FORBID
+    id: str
+    scheme: Scheme
+    description: str = ""
+    io: Literal["integer", "float32"] = "integer"
+    calibrator: Calibrator = "auto"
+    percentile: Annotated[float, Interval(gt=50, le=100)] = 99.99
+    allow_flex: bool = False
+    mixed: tuple[Selection, ...] = ()
+    otherwise: PlainScheme = "int8"
+    families: tuple[str, ...] = field(default=("quantize",))
+
+    def __post_init__(self) -> None:
+        if self.scheme == "mixed" and not self.mixed:
+            raise ValueError("scheme 'mixed' needs at least one [[mixed]] selection")
+        if self.mixed and self.scheme != "mixed":
+            raise ValueError(f"[[mixed]] selections need scheme 'mixed', not '{self.scheme}'")
+
+    @property
+    def schemes(self) -> tuple[PlainScheme, ...]:
+        """The plain schemes that the recipe uses: one, or those that a mixed one selects."""
+        if self.scheme != "mixed":
+            return (self.scheme,)
+        return tuple(dict.fromkeys([*(part.scheme for part in self.mixed), self.otherwise]))
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether activations are quantised, so that their ranges must be observed."""
+        return not {"int8", "int16x8", "int4"}.isdisjoint(self.schemes)
+
+    @property
+    def needs_train(self) -> bool:
+        """Whether a step trains: an export scheme alone never does."""
+        return False
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a step learns from labels: an export scheme alone never does."""
+        return False

@@ -1,0 +1,1 @@
+"""The verbs joined: pack, measure, report, and a plan of all three."""

@@ -1,0 +1,170 @@
+"""One cell of the matrix: export, check, facts, fit and quality of one model for one target."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from edgepack.errors import EdgepackError, ModelError, SpecError
+from edgepack.export import Exported, compare, export
+from edgepack.files import gzip_size, sha256
+from edgepack.graph.facts import facts
+from edgepack.model.data import Data
+from edgepack.model.load import Model
+from edgepack.model.metrics import Metric
+from edgepack.records import Artefact, Check, ErrorRecord, Facts, Pack, PackMemory, Quality, Status
+from edgepack.workflow import artefact
+from edgepack.workflow.job import Cell, recipe_inputs
+from edgepack.workflow.keys import stage_key, versions
+from edgepack.workflow.store import Golden, pack_folder, read_pack, write_pack
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What every cell of a job shares: the model, its data, and how good it is untouched.
+
+    ``made`` keeps what was exported by its stage key: targets with one runtime share it.
+    """
+
+    model: Model
+    calibration: Data | None
+    evaluation: Data | None
+    golden: Golden
+    quality: Quality | None
+    metric: Callable[[], Metric] | None
+    seed: int
+    out: Path
+    resume: bool
+    notes: tuple[str, ...]
+    made: dict[str, Exported] = field(default_factory=dict)
+
+
+def pack_cell(cell: Cell, source: Source) -> Pack:
+    """The cell's Pack, stored; with ``error`` set where it failed or was refused.
+
+    Raises SpecError only where the folder cannot be written.
+    """
+    calibration = source.calibration if cell.recipe.needs_calibration else None
+    blank = Pack(
+        model=source.model.name,
+        target=cell.target.id,
+        recipe=cell.recipe.id,
+        seed=source.seed,
+        versions=versions(),
+        status="failed",
+        notes=source.notes,
+        key=stage_key(
+            "export",
+            model=source.model.sha256,
+            inputs=[asdict(spec) for spec in source.model.inputs],
+            recipe=recipe_inputs(cell.recipe),
+            calibration=calibration.digest if calibration else None,
+            runtime=cell.runtime.id,
+            seed=source.seed,
+            versions=versions(),
+        ),
+    )
+    folder = pack_folder(source.out, blank.model, blank.target, blank.recipe)
+    if source.resume and (fresh := _fresh(folder, blank, source)):
+        return fresh
+    content: bytes | None = None
+    try:
+        if cell.refused is not None:
+            raise cell.refused
+        exported = source.made.get(blank.key) or export(
+            source.model, cell.recipe, cell.runtime, calibration
+        )
+        source.made[blank.key] = exported
+        done = _described(blank, cell, source, exported)
+        content = exported.content
+    except EdgepackError as error:
+        log.debug("%s failed", folder, exc_info=True)
+        status: Status = "unsupported" if error is cell.refused else "failed"
+        done = replace(blank, status=status, error=ErrorRecord.of(error))
+    return write_pack(folder, done, content, source.golden)
+
+
+def _described(blank: Pack, cell: Cell, source: Source, exported: Exported) -> Pack:
+    """The pack of what was exported, with everything that can be said of it on this host."""
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+        path = Path(folder) / f"{blank.model}-{blank.recipe}.tflite"
+        path.write_bytes(exported.content)
+        known = facts(path, cell.target)
+        check = compare(
+            path,
+            source.golden.inputs,
+            source.golden.outputs,
+            source.model,
+            cell.recipe,
+            cell.runtime,
+        )
+        quality = _quality(path, cell, source, known, check)
+    if check.status == "failed":
+        raise ModelError(
+            f"{blank.recipe} in {cell.runtime.name} computes something else: {check.why}",
+            "choose another scheme, or see the check in the pack's record",
+        )
+    return replace(
+        blank,
+        status=check.status,
+        artefact=Artefact(
+            path=path.name,
+            sha256=sha256(exported.content),
+            size_bytes=len(exported.content),
+            gzip_bytes=gzip_size(exported.content),
+        ),
+        signature=known.signatures[0],
+        cost=known.cost,
+        memory=PackMemory(
+            arena_bytes=known.memory.arena_bytes,
+            lower_bound_bytes=known.memory.lower_bound_bytes,
+        ),
+        quality=quality,
+        check=check,
+        fit=known.fit,
+        notes=(*blank.notes, _made_by(exported), *exported.notes),
+    )
+
+
+def _made_by(exported: Exported) -> str:
+    calibrated = f", calibrated by {exported.calibrator}" if exported.calibrator else ""
+    return f"made by {exported.producer}{calibrated}"
+
+
+def _quality(path: Path, cell: Cell, source: Source, known: Facts, check: Check) -> Quality | None:
+    """The source's quality, and the artefact's where its runtime runs on this host."""
+    if source.quality is None or source.evaluation is None or source.metric is None:
+        return None
+    if check.status != "ok":
+        return source.quality
+    run = artefact.function(path, known.signatures[0], cell.runtime.id)
+    label = f"evaluate {cell.recipe.id} in {cell.runtime.name}"
+    value = artefact.score(run, source.evaluation, source.metric(), label)
+    return replace(source.quality, host=value)
+
+
+def _fresh(folder: Path, blank: Pack, source: Source) -> Pack | None:
+    """The stored pack, where it is whole and none of what it depends on has changed."""
+    record = folder / "pack.json"
+    if not record.is_file():
+        return None
+    try:
+        stored = read_pack(record).pack
+    except SpecError:  # a damaged record is stale
+        return None
+    same_data = (stored.quality.data if stored.quality else "") == (
+        source.quality.data if source.quality else ""
+    )
+    file = Path(stored.artefact.path) if stored.artefact is not None else None
+    whole = (
+        stored.artefact is not None
+        and file is not None
+        and file.is_file()
+        and sha256(file.read_bytes()) == stored.artefact.sha256
+    )
+    return stored if stored.key == blank.key and same_data and whole else None

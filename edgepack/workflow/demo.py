@@ -1,0 +1,47 @@
+"""The demo: a small CNN trained, packed in four schemes and measured, on this machine alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from platform import machine
+
+from edgepack.model.data import open_data
+from edgepack.model.digits import train_digits
+from edgepack.spec.data import Dataset
+from edgepack.spec.library import find
+from edgepack.spec.recipe import Recipe
+from edgepack.spec.target import Limits, Target
+from edgepack.workflow.job import Job
+from edgepack.workflow.measure import Request, request
+
+RECIPES = ("float32", "float16", "dynamic", "int8")
+LIMITS = Limits(max_latency_ms=1.0, max_flash_kib=96.0, max_accuracy_drop=0.01)
+
+
+def demo_target() -> Target:
+    """This machine's kind of hardware, with limits as a product would have them."""
+    base = find(
+        Target, "generic-linux-aarch64" if machine() == "aarch64" else "generic-linux-x86_64"
+    )
+    return replace(base, id="demo", name=f"{base.name}, with the demo's limits", limits=LIMITS)
+
+
+def demo_job(out: Path) -> Job:
+    """Train the demo's model into ``out`` and ask for it in four schemes."""
+    model = out / "digits.keras"
+    train_digits(open_data(find(Dataset, "digits-train")), model)
+    return Job(
+        model=model,
+        targets=(demo_target(),),
+        recipes=tuple(find(Recipe, name) for name in RECIPES),
+        out=out,
+        calibration=find(Dataset, "digits-calibration"),
+        evaluation=find(Dataset, "digits-evaluation"),
+    )
+
+
+def demo_request(out: Path) -> Request:
+    """Measure what lies in ``out`` on this machine."""
+    asked = request(out, devices=["this-machine"], evaluation="digits-evaluation")
+    return replace(asked, devices=tuple(replace(d, target="demo") for d in asked.devices))

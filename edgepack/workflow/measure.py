@@ -1,0 +1,194 @@
+"""measure: (Pack, device) → Measurement, cell by cell, each stored as soon as it is known."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgepack.errors import DataError, ModelError, SpecError
+from edgepack.files import sha256
+from edgepack.graph.facts import facts
+from edgepack.measuring import take
+from edgepack.model.data import Data, open_data
+from edgepack.records import Measurement, Quality
+from edgepack.runners.runner import place_of, session
+from edgepack.spec.device import Device
+from edgepack.spec.library import find
+from edgepack.spec.target import Protocol, Target
+from edgepack.workflow import ask, store
+from edgepack.workflow.artefact import CHUNK, Arrays, to_stored
+from edgepack.workflow.golden import Subject, golden_of
+from edgepack.workflow.job import metric_for
+from edgepack.workflow.keys import stage_key, versions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What ``measure`` was asked to do: a file or an output folder, on devices."""
+
+    source: Path
+    devices: tuple[Device, ...]
+    runner: str | None = None
+    evaluation: Data | None = None
+    inputs: Path | None = None
+    seed: int = 0
+    allow_code: bool = False
+    targets_folders: tuple[Path, ...] = ()
+    resume: bool = False
+
+    @property
+    def out(self) -> Path:
+        """The output folder that is measured, or that the file belongs to."""
+        owners = [] if self.source.is_dir() else self.packs()
+        return (store.folder_of(owners[0]) if owners else None) or self.source
+
+    def packs(self) -> list[store.StoredPack]:
+        """The packs that are to be measured, as they lie on disk now; none for a bare file."""
+        if self.source.is_dir():
+            found = store.read_packs(self.source)
+            return [stored for stored in found if stored.pack.artefact is not None]
+        owner = store.pack_of(self.source)
+        return [owner] if owner is not None else []
+
+
+def request(
+    source: Path,
+    *,
+    devices: Sequence[str],
+    runner: str | None = None,
+    evaluation: str | None = None,
+    inputs: Path | None = None,
+    seed: int = 0,
+    allow_code: bool = False,
+    devices_folders: Sequence[Path] = (),
+    targets_folders: Sequence[Path] = (),
+    resume: bool = False,
+) -> Request:
+    """A request from ids or paths. Raises SpecError or DataError for what is wrong with them."""
+    place_of(runner)  # a misspelt one, before any work
+    data = ask.dataset(evaluation)
+    return Request(
+        source=source,
+        devices=tuple(find(Device, name, devices_folders) for name in dict.fromkeys(devices)),
+        runner=runner,
+        evaluation=open_data(data, allow_code=allow_code) if data else None,
+        inputs=inputs,
+        seed=seed,
+        allow_code=allow_code,
+        targets_folders=tuple(targets_folders),
+        resume=resume,
+    )
+
+
+def measure_all(asked: Request) -> Iterator[Measurement]:
+    """Each Measurement, device by device. Raises before any work for what concerns all cells.
+
+    A cell that fails has ``error``. Ctrl-C yields the interrupted cell, then KeyboardInterrupt.
+    """
+    chosen = subjects(asked)
+    for device in asked.devices:
+        target = store.find_target(asked.out, device.target, asked.targets_folders)
+        for subject in chosen:
+            found = _one(asked, subject, device, _protocol(target), target)
+            yield found
+            if found.status == "interrupted":
+                raise KeyboardInterrupt
+
+
+def subjects(asked: Request) -> list[Subject]:
+    """What is to be measured. Raises SpecError where a folder holds no pack, ModelError."""
+    packs = asked.packs()
+    if asked.source.is_dir() and not packs:
+        raise SpecError(
+            f"{asked.source}: holds no pack to measure",
+            f"first `edgepack pack … -o {asked.source}`, or give a .tflite file",
+        )
+    if not packs:
+        return [_subject(asked.source, None)]
+    return [_subject(_artefact(stored), stored) for stored in packs]
+
+
+def _artefact(stored: store.StoredPack) -> Path:
+    artefact = stored.pack.artefact
+    path = Path(artefact.path) if artefact else stored.folder
+    if artefact is None or not path.is_file() or sha256(path.read_bytes()) != artefact.sha256:
+        raise ModelError(f"{path}: is not the file that its pack.json names", "pack it again")
+    return path
+
+
+def _subject(path: Path, stored: store.StoredPack | None) -> Subject:
+    known = facts(path)
+    return Subject(path=path, signature=known.signatures[0], digest=known.sha256, stored=stored)
+
+
+def _protocol(target: Target) -> Protocol:
+    """The target's protocol, with the thread count spelled out."""
+    return replace(target.measure, threads=target.measure.threads or target.cores)
+
+
+def _one(
+    asked: Request, subject: Subject, device: Device, protocol: Protocol, target: Target
+) -> Measurement:
+    pack = subject.stored.pack if subject.stored else None
+    key = stage_key(
+        "measurement",
+        artefact=subject.digest,
+        device=asdict(device),
+        runner=asked.runner,
+        protocol=asdict(protocol),
+        evaluation=asked.evaluation.digest if asked.evaluation else None,
+    )
+    if asked.resume and subject.stored:
+        for kept in store.measurements_of(subject.stored, device.id):
+            if kept.key == key and kept.status == "ok":
+                return kept
+    blank = take.blank(
+        device,
+        artefact_sha256=subject.digest,
+        pack_sha256=subject.stored.sha256 if subject.stored else None,
+        key=key,
+        model=pack.model if pack else subject.path.stem,
+        recipe=pack.recipe if pack else "",
+        versions=versions(),
+    )
+    golden, notes = golden_of(
+        subject, target, given=asked.inputs, count=protocol.golden_samples, seed=asked.seed
+    )
+    found = take.take(
+        partial(session, device, subject.path, asked.runner),
+        replace(blank, notes=notes),
+        golden,
+        protocol,
+        _evaluation(asked, subject) if asked.evaluation else None,
+    )
+    if subject.stored is not None:
+        store.write_measurement(subject.stored, found)
+    return found
+
+
+def _evaluation(asked: Request, subject: Subject) -> take.Evaluation:
+    """Accuracy on the device over the evaluation set, in chunks."""
+    data = asked.evaluation
+    if data is None:
+        raise DataError("no evaluation data", "give --evaluation")
+    pack = subject.stored.pack if subject.stored else None
+    metric = metric_for(data, subject.signature.outputs, allow_code=asked.allow_code)
+    known = pack.quality if pack and pack.quality and pack.quality.data == data.digest else None
+
+    def chunks() -> Iterator[tuple[Arrays, NDArray[Any] | None]]:
+        for batch in data.batches(CHUNK):
+            yield to_stored(list(batch.x), subject.signature.inputs), batch.truth
+
+    return take.Evaluation(
+        chunks=chunks(),
+        metric=metric,
+        quality=known or Quality(metric=metric.name, data=data.digest),
+    )

@@ -1,0 +1,96 @@
+"""pack: (model, recipe, target) → Pack, cell by cell, each stored as soon as it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepack.events import step
+from edgepack.measuring.inputs import smooth_inputs
+from edgepack.model.check import check_against
+from edgepack.model.data import Data
+from edgepack.model.load import Model, load
+from edgepack.model.metrics import Metric
+from edgepack.model.predict import predict
+from edgepack.records import Pack, Quality
+from edgepack.workflow import artefact
+from edgepack.workflow.cell import Source, pack_cell
+from edgepack.workflow.job import Job, Sets, cells, metric_for, open_sets
+from edgepack.workflow.store import Golden, write_target
+
+GOLDEN_SAMPLES = 64
+
+
+def pack_all(job: Job) -> Iterator[Pack]:
+    """Each cell's Pack, in the order of the job's targets, then recipes.
+
+    What is wrong with the whole job raises before any work: SpecError, FitError (every cell
+    refused), DataError, ModelError. What is wrong with one cell is in that cell's ``error``.
+    """
+    matrix = cells(job)
+    source = _source(job, open_sets(job, matrix))
+    for target in job.targets:
+        write_target(job.out, target)
+    for cell in matrix:
+        with step(f"{cell.recipe.id} for {cell.target.id}"):
+            yield pack_cell(cell, source)
+
+
+def _source(job: Job, sets: Sets) -> Source:
+    model = load(
+        job.model,
+        allow_code=job.trust.custom_objects,
+        allow_lambda=job.trust.lambdas,
+        shapes=job.shapes,
+    )
+    for data in (sets.train, sets.calibration):
+        if data is not None:
+            check_against(data, model.inputs, model.outputs, None)
+    metric = None
+    if (evaluation := sets.evaluation) is not None:
+        metric = partial(metric_for, evaluation, model.outputs, allow_code=job.trust.code)
+        check_against(evaluation, model.inputs, model.outputs, metric().name)
+    samples = golden_inputs(model, sets.evaluation or sets.calibration, job.seed)
+    with step("run the model on golden samples"):
+        outputs = predict(model, samples)
+    return Source(
+        model=model,
+        calibration=sets.calibration,
+        evaluation=sets.evaluation,
+        golden=Golden(inputs=samples, outputs=outputs),
+        quality=_reference(model, evaluation, metric) if evaluation and metric else None,
+        metric=metric,
+        seed=job.seed,
+        out=job.out,
+        resume=job.resume,
+        notes=tuple(
+            f"{count} {name} samples are evaluation samples too"
+            for name, count in sets.overlapping.items()
+        ),
+    )
+
+
+def _reference(model: Model, evaluation: Data, metric: Callable[[], Metric]) -> Quality:
+    """How good the model is over the evaluation set before anything is done to it."""
+    chosen = metric()
+    value = artefact.score(partial(predict, model), evaluation, chosen, "evaluate the model")
+    return Quality(
+        metric=chosen.name, reference=value, samples=len(evaluation), data=evaluation.digest
+    )
+
+
+def golden_inputs(model: Model, data: Data | None, seed: int) -> list[NDArray[Any]]:
+    """Up to 64 samples spread over the data, else as many smooth ones: each (N, *sample shape)."""
+    if data is None:
+        smooth = smooth_inputs(model.inputs, GOLDEN_SAMPLES, seed)
+        return [
+            array.reshape(len(array), *spec.shape[1:])
+            for array, spec in zip(smooth, model.inputs, strict=True)
+        ]
+    count = min(GOLDEN_SAMPLES, len(data))
+    chosen = np.unique(np.linspace(0, len(data) - 1, count).astype(int))
+    return list(next(data.select(chosen).batches(count)).x)

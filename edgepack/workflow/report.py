@@ -1,0 +1,104 @@
+"""report: what lies in an output folder → one judged Report → html, md or json."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgepack.errors import EdgepackError, SpecError
+from edgepack.files import write_text
+from edgepack.graph.facts import facts
+from edgepack.records import Measurement, Operator, Pack, Report, Verdict
+from edgepack.reporting.collect import build as collected
+from edgepack.reporting.document import to_json
+from edgepack.reporting.judge import judge
+from edgepack.reporting.markdown import to_markdown
+from edgepack.reporting.page import to_html
+from edgepack.spec.target import Target
+from edgepack.workflow.keys import versions
+from edgepack.workflow.store import find_target, read_measurements, read_packs
+
+log = logging.getLogger(__name__)
+RENDERERS = {"html": to_html, "md": to_markdown, "json": to_json}
+
+
+def build(folder: Path, folders: Sequence[Path] = ()) -> Report:
+    """The report of an output folder. Raises SpecError where there is nothing to report."""
+    packs = [stored.pack for stored in read_packs(folder)] if folder.is_dir() else []
+    measurements = read_measurements(folder) if folder.is_dir() else []
+    if not packs and not measurements:
+        raise SpecError(
+            f"{folder}: nothing to report",
+            f"first `edgepack pack … -o {folder}`, then `edgepack measure {folder} --device …`",
+        )
+    return collected(
+        packs,
+        measurements,
+        _operators(packs),
+        _targets(folder, packs, folders),
+        title=" · ".join(dict.fromkeys(pack.model for pack in packs)) or "edgepack report",
+        versions=versions(),
+        command=shlex.join(["edgepack", "report", str(folder)]),
+    )
+
+
+def render(report: Report, kind: str) -> str:
+    """The report as ``html``, ``md`` or ``json``."""
+    return RENDERERS[kind](report)
+
+
+def write_report(report: Report, path: Path, kind: str) -> Path:
+    """Write the report to ``path`` as a whole or not at all."""
+    write_text(path, render(report, kind))
+    return path
+
+
+def missed(report: Report) -> bool:
+    """Whether a limit of a target is missed, or a model does not fit."""
+    unfit = any(
+        pack.fit is not None and not pack.fit.ok
+        for section in report.sections
+        for pack in section.packs
+    )
+    return unfit or any(v.met is False for section in report.sections for v in section.verdicts)
+
+
+def missed_limits(
+    folder: Path,
+    packs: Sequence[Pack],
+    measurements: Sequence[Measurement],
+    folders: Sequence[Path] = (),
+) -> list[Verdict]:
+    """The limits that these measurements miss, each on a device of its pack's own target."""
+    return [
+        verdict
+        for target in _targets(folder, packs, folders)
+        for verdict in judge(target, [p for p in packs if p.target == target.id], measurements)
+        if verdict.met is False and verdict.device is not None
+    ]
+
+
+def _targets(folder: Path, packs: Sequence[Pack], folders: Sequence[Path]) -> list[Target]:
+    """The specs of the packs' targets; a target that is no longer known is not judged."""
+    found = []
+    for name in dict.fromkeys(pack.target for pack in packs):
+        try:
+            found.append(find_target(folder, name, folders))
+        except SpecError:
+            log.warning("the target %s is not known here: its limits are not judged", name)
+    return found
+
+
+def _operators(packs: Sequence[Pack]) -> dict[str, tuple[Operator, ...]]:
+    """Each artefact's per-layer table by its SHA-256; none for a file that is gone or broken."""
+    tables = {}
+    for pack in packs:
+        if pack.artefact is None:
+            continue
+        try:
+            tables[pack.artefact.sha256] = facts(Path(pack.artefact.path)).operators
+        except EdgepackError as error:
+            log.warning("no per-layer table: %s", error.message)
+    return tables

@@ -1,0 +1,195 @@
+"""An output folder: what is written where, and how it is read again.
+
+``packs/MODEL/TARGET/RECIPE/`` holds one pack: its artefact, ``golden.npz`` (real inputs and the
+source model's outputs for them) and ``pack.json``, written last. Below ``measurements/DEVICE/``
+the same three folders hold one JSON file for each runner; ``targets/`` holds the specs that were
+packed for. Every record is written as soon as it is known.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from edgepack.errors import SpecError
+from edgepack.files import sha256, to_json, write_bytes, write_text
+from edgepack.records import Measurement, Pack, from_dict, to_dict
+from edgepack.spec.library import find
+from edgepack.spec.target import Target
+from edgepack.spec.toml import parse
+
+T = TypeVar("T")
+Arrays = list[NDArray[Any]]
+DAMAGED = (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile, zlib.error)
+"""What numpy raises for a file that is cut short, spoiled, or no archive at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredPack:
+    """A pack that was read from disk; its artefact's path is absolute."""
+
+    pack: Pack
+    sha256: str
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """Inputs (N, *sample shape) in real units, and the source model's outputs for them."""
+
+    inputs: Arrays
+    outputs: Arrays
+
+
+def pack_folder(out: Path, model: str, target: str, recipe: str) -> Path:
+    """Where the pack of one cell lives."""
+    return out / "packs" / model / target / recipe
+
+
+def write_pack(folder: Path, pack: Pack, content: bytes | None, golden: Golden | None) -> Pack:
+    """Store a pack; the artefact and the golden samples first, the record that names them last.
+
+    Returns the pack with its artefact's absolute path.
+    """
+    if pack.artefact is None or content is None:
+        write_text(folder / "pack.json", to_json(to_dict(pack)))
+        return pack
+    path = folder / f"{pack.model}-{pack.recipe}.tflite"
+    write_bytes(path, content)
+    if golden is not None:
+        write_bytes(folder / "golden.npz", _npz(golden))
+    on_disk = replace(pack, artefact=replace(pack.artefact, path=path.name))
+    write_text(folder / "pack.json", to_json(to_dict(on_disk)))
+    return replace(pack, artefact=replace(pack.artefact, path=str(path.resolve())))
+
+
+def write_target(out: Path, target: Target) -> None:
+    """Keep a target's spec beside its packs, so that a report can judge them anywhere."""
+    write_text(out / "targets" / f"{target.id}.json", to_json(asdict(target)))
+
+
+def find_target(out: Path, name: str, folders: Sequence[Path] = ()) -> Target:
+    """The target with the id ``name``: as it is known here, else as it was kept in ``out``.
+
+    Raises SpecError where it is neither.
+    """
+    path = out / "targets" / f"{name}.json"
+    try:
+        return find(Target, name, folders)
+    except SpecError:
+        if not path.is_file():
+            raise
+    try:
+        return parse(Target, json.loads(path.read_bytes()), str(path))
+    except ValueError as error:
+        raise SpecError(f"{path}: not JSON: {error}", "remove it and pack again") from error
+
+
+def read_pack(record: Path) -> StoredPack:
+    """The pack whose ``pack.json`` is at ``record``. Raises SpecError where it is none."""
+    pack, digest = _read(Pack, record)
+    if pack.artefact is not None:
+        path = (record.parent / pack.artefact.path).resolve()
+        if path.parent != record.parent.resolve():
+            raise SpecError(f"{record}: its artefact lies outside its own folder", "pack it again")
+        pack = replace(pack, artefact=replace(pack.artefact, path=str(path)))
+    return StoredPack(pack=pack, sha256=digest, folder=record.parent.resolve())
+
+
+def read_packs(out: Path) -> list[StoredPack]:
+    """Every pack below an output folder, sorted by model, target and recipe."""
+    return [read_pack(record) for record in sorted(out.glob("packs/*/*/*/pack.json"))]
+
+
+def pack_of(artefact: Path) -> StoredPack | None:
+    """The pack that the file ``artefact`` belongs to, where it does."""
+    record = artefact.parent / "pack.json"
+    if not record.is_file():
+        return None
+    stored = read_pack(record)
+    belongs = (
+        stored.pack.artefact is not None and Path(stored.pack.artefact.path) == artefact.resolve()
+    )
+    return stored if belongs else None
+
+
+def folder_of(stored: StoredPack) -> Path | None:
+    """The output folder that a pack lies in; None where somebody carried it off alone."""
+    place = stored.folder.parents
+    return place[3] if len(place) > 3 and place[2].name == "packs" else None
+
+
+def read_golden(folder: Path) -> Golden | None:
+    """A pack's golden samples, where it has any."""
+    path = folder / "golden.npz"
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = archive.files
+            return Golden(
+                inputs=[archive[name] for name in names if name.startswith("input_")],
+                outputs=[archive[name] for name in names if name.startswith("output_")],
+            )
+    except DAMAGED as error:
+        raise SpecError(f"{path}: not readable: {error}", "pack the model again") from error
+
+
+def write_measurement(stored: StoredPack, measurement: Measurement) -> None:
+    """Store the measurement of a pack; a later one of the same cell takes its place.
+
+    That of a pack outside an output folder is not stored.
+
+    A failed one stands beside what was measured earlier, until one succeeds.
+    """
+    whole = measurement.status in ("ok", "throttled") and measurement.runtime is not None
+    runner = measurement.runtime.runner if whole and measurement.runtime else "failed"
+    if (folder := _cell(stored, measurement.device.id)) is None:
+        return
+    write_text(folder / f"{runner}.json", to_json(to_dict(measurement)))
+    if whole:
+        (folder / "failed.json").unlink(missing_ok=True)
+
+
+def measurements_of(stored: StoredPack, device: str) -> list[Measurement]:
+    """What was measured of one pack on the device with that id."""
+    folder = _cell(stored, device)
+    return [_read(Measurement, path)[0] for path in sorted(folder.glob("*.json"))] if folder else []
+
+
+def _cell(stored: StoredPack, device: str) -> Path | None:
+    out = folder_of(stored)
+    return out / "measurements" / device / Path(*stored.folder.parts[-3:]) if out else None
+
+
+def read_measurements(out: Path) -> list[Measurement]:
+    """Every measurement below an output folder."""
+    return [_read(Measurement, path)[0] for path in sorted(out.glob("measurements/*/*/*/*/*.json"))]
+
+
+def _read(kind: type[T], path: Path) -> tuple[T, str]:
+    hint = "remove it, or write it again with the command that wrote it"
+    try:
+        content = path.read_bytes()
+        return from_dict(kind, json.loads(content)), sha256(content)
+    except (OSError, ValueError) as error:
+        what = "its fields are wrong" if isinstance(error, ValidationError) else str(error)
+        raise SpecError(f"{path}: not a {kind.__name__.lower()} record: {what}", hint) from error
+
+
+def _npz(golden: Golden) -> bytes:
+    named: dict[str, Any] = {f"input_{i:03}": array for i, array in enumerate(golden.inputs)}
+    named |= {f"output_{i:03}": array for i, array in enumerate(golden.outputs)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **named)
+    return buffer.getvalue()

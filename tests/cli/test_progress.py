@@ -1,0 +1,50 @@
+"""Progress on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from edgepack.cli.progress import shown
+from edgepack.events import step
+
+
+class Terminal(io.StringIO):
+    """A stderr that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def work() -> None:
+    with step("count", total=3) as advance:
+        for _ in range(3):
+            advance(1)
+    with step("open-ended"):
+        pass
+    with pytest.raises(ValueError, match="no"), step("break"):
+        raise ValueError("no")
+
+
+def test_a_terminal_sees_every_step_come_to_its_end(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with shown():
+        work()
+    text = terminal.getvalue()
+    assert "3/3" in text
+    assert "open-ended" in text
+    assert "break: failed" in text
+
+
+def test_elsewhere_each_step_is_a_line_at_its_end(capsys):
+    with shown():
+        work()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" in ")[0] for line in lines] == [
+        "count: done",
+        "open-ended: done",
+        "break: failed",
+    ]

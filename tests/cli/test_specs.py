@@ -1,0 +1,63 @@
+"""``targets|recipes|devices|calibration list|show|check``."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgepack.cli.app import run
+from tests.command import strict
+
+KINDS = ("targets", "recipes", "devices", "calibration")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_show_check_agree(kind, capsys):
+    assert run([kind, "list", "--json"]) == 0
+    rows = strict(capsys.readouterr().out)
+    assert rows
+    first = rows[0]["id"]
+    assert run([kind, "list"]) == 0
+    assert first in capsys.readouterr().out
+    assert run([kind, "show", first, "--json"]) == 0
+    assert strict(capsys.readouterr().out)["id"] == first
+    assert run([kind, "show", first]) == 0
+    assert f"id = {first}" in capsys.readouterr().out
+    assert run([kind, "check", "--json"]) == 0
+    checked = strict(capsys.readouterr().out)
+    assert len(checked) == len(rows)
+    assert all(row["ok"] for row in checked)
+
+
+def test_recipes_tell_what_they_need(capsys):
+    assert run(["recipes", "list", "--json"]) == 0
+    rows = {row["id"]: row for row in strict(capsys.readouterr().out)}
+    for row in rows.values():
+        assert {"id", "families", "scheme", "needs_train", "needs_labels"} <= set(row)
+    assert rows["int8"]["scheme"] == "int8"
+    assert {"float32", "float16", "dynamic", "int8", "int16x8", "int4"} <= set(rows)
+
+
+def test_show_of_an_unknown_id_suggests_the_nearest(capsys):
+    assert run(["recipes", "show", "int9"]) == 2
+    captured = capsys.readouterr()
+    assert "did you mean 'int" in captured.err
+    assert captured.out == ""
+
+
+def test_check_names_each_wrong_file_and_goes_on(tmp_path, capsys):
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text('scheme = "int8"\n')
+    bad.write_text('scheme = "int8"\ncalibratr = "mse"\n')
+    assert run(["recipes", "check", str(bad), str(good)]) == 2
+    captured = capsys.readouterr()
+    assert "did you mean 'calibrator'" in captured.err
+    assert f"{good}: ok" in captured.out
+    assert f"{bad}: wrong" in captured.out
+
+
+def test_a_folder_of_targets_is_searched_first(tmp_path, capsys):
+    (tmp_path / "my-board.toml").write_text(
+        'name = "Mine"\nkind = "linux"\narch = "aarch64"\nruntimes = ["litert-2.3"]\n'
+    )
+    assert run(["targets", "show", "my-board", "--targets", str(tmp_path), "--json"]) == 0
+    assert strict(capsys.readouterr().out)["name"] == "Mine"

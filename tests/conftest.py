@@ -1,0 +1,32 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.needs import needs
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("edgepack", deadline=None)
+settings.load_profile("edgepack")
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """The folder of real models and labelled data."""
+    folder = Path(os.environ.get("EDGEPACK_REFERENCE_DATA", ""))
+    there = bool(os.environ.get("EDGEPACK_REFERENCE_DATA")) and folder.is_dir()
+    needs(there, "set EDGEPACK_REFERENCE_DATA to the folder of reference models and data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory):
+    """A tiny classifier with calibration and evaluation data, made once."""
+    from tests.tiny import make_tiny
+
+    return make_tiny(tmp_path_factory.mktemp("tiny"))

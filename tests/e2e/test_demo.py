@@ -1,0 +1,28 @@
+"""The demo, as a newcomer runs it: trained, packed four ways, measured here, reported."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.command import edgepack, strict, validate
+
+pytestmark = [pytest.mark.e2e, pytest.mark.tf, pytest.mark.slow]
+
+
+def test_the_demo_ends_with_a_judged_report(tmp_path):
+    done = edgepack("demo", "-o", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stderr
+    report = strict((tmp_path / "demo" / "report.json").read_text())
+    validate(report)
+    (section,) = report["sections"]
+    assert {p["recipe"] for p in section["packs"]} == {"float32", "float16", "dynamic", "int8"}
+    assert all(v["met"] for v in section["verdicts"])
+    assert len(section["verdicts"]) == 12
+    for found in section["measurements"]:
+        assert found["status"] == "ok"
+        assert found["agreement"]["max_abs"] == 0
+        assert found["quality"]["device"] > 0.95
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert "plotly.js v" in page
+    assert (tmp_path / "demo" / "report.md").read_text()
