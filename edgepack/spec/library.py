@@ -81,13 +81,13 @@ def load(kind: type[T], path: Path, folders: Sequence[Path] = ()) -> T:
 
 
 def _identified(kind: type, table: dict[str, Any], path: Path) -> dict[str, Any]:
-    """``table`` with what its place says: the id, and the folder of a data description."""
+    """``table`` with what its place says: the id, and the folder that its paths start from."""
     if "id" in table:
         raise SpecError(f"{path}: unknown key 'id'", "the file's name is its id")
-    if kind is not Dataset:
+    if kind not in (Dataset, Recipe):
         return {**table, "id": path.stem}
     if "folder" in table:
-        raise SpecError(f"{path}: unknown key 'folder'", "path is relative to the file itself")
+        raise SpecError(f"{path}: unknown key 'folder'", "paths are relative to the file itself")
     return {**table, "id": path.stem, "folder": str(path.resolve().parent)}
 
 

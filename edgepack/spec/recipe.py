@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Interval
 
 from edgepack.spec.fields import FORBID, Text
+from edgepack.spec.steps import FAMILIES, Step
 
 Scheme = Literal["float32", "float16", "dynamic", "int8", "int16x8", "int4", "mixed"]
 PlainScheme = Literal["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
@@ -34,7 +35,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One recipe; the TOML file's stem is ``id``.
+    """One recipe; the TOML file's stem is ``id``. ``steps`` are done in order, then the scheme.
 
     ``io`` is the dtype of inputs and outputs of an int8, int16x8 or int4 model: ``integer``
     or ``float32``. ``mixed`` lists selections, first match wins, the rest gets ``otherwise``.
@@ -44,13 +45,14 @@ class Recipe:
     id: str
     scheme: Scheme
     description: str = ""
+    folder: str = "."
+    steps: tuple[Step, ...] = ()
     io: Literal["integer", "float32"] = "integer"
     calibrator: Calibrator = "auto"
     percentile: Annotated[float, Interval(gt=50, le=100)] = 99.99
     allow_flex: bool = False
     mixed: tuple[Selection, ...] = ()
     otherwise: PlainScheme = "int8"
-    families: tuple[str, ...] = field(default=("quantize",))
 
     def __post_init__(self) -> None:
         if self.scheme == "mixed" and not self.mixed:
@@ -71,11 +73,18 @@ class Recipe:
         return not {"int8", "int16x8", "int4"}.isdisjoint(self.schemes)
 
     @property
+    def families(self) -> tuple[str, ...]:
+        """The families of techniques that it joins; the scheme's own is ``quantization``."""
+        own = [FAMILIES[step.name] for step in self.steps]
+        own += ["distillation" for step in self.steps if step.distill is not None]
+        return tuple(dict.fromkeys([*own, *(["quantization"] * (self.scheme != "float32"))]))
+
+    @property
     def needs_train(self) -> bool:
-        """Whether a step trains: an export scheme alone never does."""
-        return False
+        """Whether a step trains."""
+        return any(step.train is not None for step in self.steps)
 
     @property
     def needs_labels(self) -> bool:
-        """Whether a step learns from labels: an export scheme alone never does."""
-        return False
+        """Whether a step learns from labels."""
+        return any(step.needs_labels for step in self.steps)

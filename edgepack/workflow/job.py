@@ -152,6 +152,6 @@ def open_sets(job: Job, matrix: Sequence[Cell]) -> Sets:
 
 
 def recipe_inputs(recipe: Recipe) -> dict[str, object]:
-    """What of a recipe decides its result: all but its name and its words."""
+    """What of a recipe decides its result: all but its name, its place and its words."""
     plain = asdict(recipe)
-    return {key: plain[key] for key in plain if key not in ("id", "description", "families")}
+    return {key: plain[key] for key in plain if key not in ("id", "description", "folder")}

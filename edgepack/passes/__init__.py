@@ -1,0 +1,1 @@
+"""Keras to Keras: one compression technique a module, ``apply(candidate, options, context)``."""

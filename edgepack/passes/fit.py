@@ -1,0 +1,75 @@
+"""How passes train: the context's budget, labels or teacher, and every constraint kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepack.errors import DataError
+from edgepack.model.training import Guide, History, train
+from edgepack.passes.candidate import Context
+from edgepack.passes.constraints import Constraint
+from edgepack.passes.layers import variable
+from edgepack.passes.objective import objective
+
+
+def fit(
+    model: Any,
+    context: Context,
+    *,
+    label: str,
+    constraints: Sequence[Constraint] = (),
+    guides: Sequence[Guide] = (),
+) -> History | None:
+    """Train a pass's model in place, if the step trains; None where it does not.
+
+    ``model`` keeps ``constraints`` after every update and satisfies them at the end.
+    """
+    keeping = Keeping(model, constraints)
+    keeping.after(0, 0)
+    if context.training is None:
+        return None
+    if context.train is None:
+        raise DataError(f"{label} trains, but there is no training data", "add --train")
+    return train(
+        model,
+        context.train,
+        context.training,
+        objective(model, context),
+        seed=context.seed,
+        guides=[*guides, keeping],
+        checkpoint=context.checkpoint,
+        label=label,
+    )
+
+
+class Keeping:
+    """Projects constrained weights after each update; remembers nothing."""
+
+    def __init__(self, model: Any, constraints: Sequence[Constraint]) -> None:
+        import tensorflow as tf
+
+        bound = [(c, variable(model.get_layer(c.layer), c.weight)) for c in constraints]
+
+        def project() -> None:
+            for constraint, target in bound:
+                target.assign(constraint.project(target.value))
+
+        self.project = tf.function(project) if bound else project
+
+    def before(self, done: int, total: int) -> None:
+        """Nothing to do."""
+
+    def after(self, done: int, total: int) -> None:
+        """Project."""
+        self.project()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Nothing."""

@@ -1,0 +1,114 @@
+"""One step of a recipe: a pass, the layers that it may touch, its options, and how it trains."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval
+
+from edgepack.spec.fields import FORBID, Count, Fraction, Natural, NotNegative, Positive, Text
+
+FAMILIES = {
+    "qat": "quantization-aware training",
+    "binary": "low-bit weights",
+    "ternary": "low-bit weights",
+    "sparse": "weight pruning",
+    "prune-filters": "filter pruning",
+    "cluster": "clustering",
+    "distill": "distillation",
+    "student": "distillation",
+    "lowrank": "low rank",
+    "separable": "architecture",
+    "width": "architecture",
+    "activations": "architecture",
+    "head": "architecture",
+    "fold": "architecture",
+    "equalize": "repair",
+    "correct-biases": "repair",
+    "adaround": "repair",
+    "finetune": "fine-tuning",
+}
+"""Every pass and the family of techniques it belongs to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a step trains: the budget and the usual knobs.
+
+    ``loss``, ``metric``, ``augment`` and ``step`` may be ``file.py:function``, relative to the
+    recipe's file, which needs ``--allow-code``. ``patience`` epochs without a better loss on
+    the held-back part end the training and bring the best weights back; 0 trains to the end and
+    holds nothing back. ``schedule`` is what the learning rate does after ``warmup``.
+    """
+
+    __pydantic_config__ = FORBID
+    epochs: Count
+    learning_rate: Positive = 1e-3
+    batch_size: Count = 32
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: Fraction = 0.0
+    weight_decay: NotNegative = 0.0
+    clip_norm: Positive | None = None
+    patience: Natural = 0
+    holdout: Annotated[float, Interval(gt=0, lt=1)] = 0.1
+    loss: Text = "auto"
+    metric: Text | None = None
+    augment: Text = "none"
+    step: Text | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """Learning from the teacher, which is the recipe's original model.
+
+    ``labels`` is the share of the loss that the labels keep; 0 needs none. ``hidden`` names
+    layers (a regular expression over the whole name) whose outputs are learned too, ``auto``
+    picks some; ``attention`` compares their attention maps instead of their values.
+    """
+
+    __pydantic_config__ = FORBID
+    temperature: Positive = 4.0
+    labels: Fraction = 0.3
+    hidden: Text | None = None
+    hidden_weight: NotNegative = 1.0
+    attention: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One pass of a recipe.
+
+    ``layers`` and ``skip`` are regular expressions over a layer's whole name, or ``@first``
+    and ``@last``; ``types`` are Keras class names. ``options`` are the pass's own.
+    """
+
+    __pydantic_config__ = FORBID
+    name: Text
+    layers: Text | None = None
+    types: tuple[Text, ...] = ()
+    skip: Text | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    train: Training | None = None
+    distill: Distillation | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in FAMILIES:
+            near = difflib.get_close_matches(self.name, FAMILIES, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(FAMILIES)}"
+            raise ValueError(f"no pass is called '{self.name}'; {hint}")
+        if self.distill is not None and self.train is None:
+            raise ValueError(f"step '{self.name}' distills but does not train: add train = {{…}}")
+        for pattern in (self.layers, self.skip):
+            try:
+                re.compile(pattern or "")
+            except (re.error, OverflowError, RecursionError) as error:
+                raise ValueError(f"'{pattern}' is not a regular expression: {error}") from error
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether its loss takes labels."""
+        return self.train is not None and (self.distill is None or self.distill.labels > 0)
