@@ -12,6 +12,7 @@ DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
 DENSE = ("Dense",)
 KERNELS = (*CONVOLUTIONS, *DEPTHWISE, *DENSE)
 """Kinds of layers with one weight called ``kernel``."""
+SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
 
 
 def kind(layer: Any) -> str:
@@ -37,20 +38,32 @@ def has(layer: Any, name: str = "kernel") -> bool:
     return any(found.name == name for found in layer.weights)
 
 
-def channel_axes(layer: Any) -> tuple[int, ...]:
-    """The axes of ``kernel`` that number output channels.
+def weights(layer: Any) -> tuple[str, ...]:
+    """The names of a layer's weights that multiply activations; none for other kinds."""
+    if kind(layer) in SEPARABLE:
+        return ("depthwise_kernel", "pointwise_kernel")
+    return ("kernel",) if kind(layer) in KERNELS else ()
+
+
+def is_depthwise(layer: Any, name: str = "kernel") -> bool:
+    """Whether each output channel of that weight sees one input channel only."""
+    return kind(layer) in DEPTHWISE or name == "depthwise_kernel"
+
+
+def channel_axes(layer: Any, name: str = "kernel") -> tuple[int, ...]:
+    """The axes of a weight that number output channels.
 
     Convolution and Dense: the last. Transposed: the one before it. Depthwise: the last two.
     """
-    rank = len(variable(layer).shape)
-    if kind(layer) in DEPTHWISE:
+    rank = len(variable(layer, name).shape)
+    if is_depthwise(layer, name):
         return (rank - 2, rank - 1)
     if kind(layer) in ("Conv1DTranspose", "Conv2DTranspose"):
         return (rank - 2,)
     return (rank - 1,)
 
 
-def shared_axes(layer: Any) -> tuple[int, ...]:
-    """The axes of ``kernel`` along which an output channel's weights lie."""
-    rank = len(variable(layer).shape)
-    return tuple(axis for axis in range(rank) if axis not in channel_axes(layer))
+def shared_axes(layer: Any, name: str = "kernel") -> tuple[int, ...]:
+    """The axes of a weight along which an output channel's weights lie."""
+    rank = len(variable(layer, name).shape)
+    return tuple(axis for axis in range(rank) if axis not in channel_axes(layer, name))
