@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Item = TypeVar("Item", bound=np.generic)
 Pattern = Literal["unstructured", "2:4", "block"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -23,7 +24,7 @@ LEFT = 0.01
 LAST = 1e300
 
 
-def matrix(values: NDArray[np.generic], axes: Sequence[int]) -> NDArray[np.generic]:
+def matrix(values: NDArray[Item], axes: Sequence[int]) -> NDArray[Item]:
     """A weight of any shape as [output channel, reduction]; ``axes`` number output channels.
 
     The input channel runs fastest along the reduction.
@@ -32,9 +33,7 @@ def matrix(values: NDArray[np.generic], axes: Sequence[int]) -> NDArray[np.gener
     return np.moveaxis(values, axes, range(len(axes))).reshape(count, -1)
 
 
-def tensor(
-    rows: NDArray[np.generic], shape: Sequence[int], axes: Sequence[int]
-) -> NDArray[np.generic]:
+def tensor(rows: NDArray[Item], shape: Sequence[int], axes: Sequence[int]) -> NDArray[Item]:
     """What ``matrix`` made, back in the weight's shape."""
     others = [size for axis, size in enumerate(shape) if axis not in axes]
     unfolded = rows.reshape([*(shape[axis] for axis in axes), *others])
