@@ -31,7 +31,7 @@ def from_tucker(into, core, out):
 
 
 def from_depthwise(depth, point):
-    high, wide, inputs, multiplier = depth.shape
+    inputs, multiplier = depth.shape[2:]
     return np.einsum("hwim,imo->hwio", depth, point.reshape(inputs, multiplier, -1))
 
 
