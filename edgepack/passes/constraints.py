@@ -56,9 +56,9 @@ class Palette:
     """Weights with the same ``index`` (≥ 0, of the weight's shape) share one value; -1 is zero.
 
     Palettes may be a channel's own: then its indices are, too. With ``axes`` (all but the output
-    channel's) the shared value is times one scale ≥ 0 a channel: index 0 is minus the scale, the
-    highest index plus the scale, and each channel that is not all zero has a weight at one of
-    both. So integers with a scale per channel, its largest weight at ±127, share one palette.
+    channel's) the shared value is times one scale ≥ 0 a channel: index 0 is minus the scale, index
+    1 plus the scale, and each channel that is not all zero has a weight at one of both. So
+    integers with a scale per channel, its largest weight at ±127, share one palette.
     """
 
     layer: str
@@ -76,7 +76,7 @@ class Palette:
 
         if self.axes is None:
             return self._shared(values, tf.ones_like(values))
-        ends = (self.index == 0) * -1 + (self.index == self.index.max()) * 1
+        ends = (self.index == 1) * 1 - (self.index == 0) * 1
         scale = _scales(values, tf.constant(ends, values.dtype), self.axes)
         ratio = self._shared(values, scale * tf.ones_like(values))
         ratio = tf.where(ends == 0, tf.clip_by_value(ratio, -1.0, 1.0), tf.cast(ends, ratio.dtype))
