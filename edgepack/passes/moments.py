@@ -1,0 +1,131 @@
+"""What tensors within a model do on data: moments of linear outputs, and linear regressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgepack.model.data import Data
+from edgepack.passes.factorise import Float
+from edgepack.passes.layers import variable
+from edgepack.passes.network import Network, rebuild
+
+MOST_SAMPLES = 1024
+BATCH = 32
+RIDGE = 1e-4
+"""Of the mean square of the regressors, so that directions without signal stay small."""
+
+Tap = Callable[[Any, Sequence[Any]], "Sequence[Any] | None"]
+"""(call, its input tensors) → the tensors to watch there, or None."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Moments:
+    """Of the outputs of a layer before its bias and activation, over samples and positions.
+
+    ``second`` (outputs, outputs) is the mean of the products of pairs, ``mean`` (outputs,).
+    """
+
+    second: Float
+    mean: Float
+
+    @property
+    def centred(self) -> Float:
+        """The covariance: ``second`` without the mean's part."""
+        return self.second - np.outer(self.mean, self.mean)
+
+
+def output_moments(network: Network, layers: Collection[str], data: Data) -> dict[str, Moments]:
+    """Moments of the linear outputs of the layers with those names, over all their calls."""
+    linear = Linear()
+
+    def tap(call: Any, inputs: Sequence[Any]) -> Any:
+        return [linear(call, inputs[0])] if call.name in layers else None
+
+    sums: dict[str, Any] = {}
+    for name, (found,) in watch(network, tap, linear.load, data):
+        known = sums.setdefault(name, [0, 0.0, 0.0])
+        known[0] += len(found)
+        known[1] = known[1] + found.sum(0)
+        known[2] = known[2] + found.T @ found
+    return {
+        name: Moments(second=second / count, mean=mean / count)
+        for name, (count, mean, second) in sums.items()
+    }
+
+
+def regressions(
+    network: Network, tap: Tap, load: Callable[[], None], data: Data, biased: Mapping[str, bool]
+) -> dict[str, tuple[Float, Float]]:
+    """For each call that ``tap`` answers with (x, y): the least-squares (matrix, bias) of x → y.
+
+    By call name, over all calls. The bias is zero where ``biased`` is not. ``load`` gives what
+    ``tap`` brings in its weights.
+    """
+    sums: dict[str, Any] = {}
+    for name, (x, y) in watch(network, tap, load, data):
+        known = sums.setdefault(name, [0, 0.0, 0.0, 0.0, 0.0])
+        for place, part in enumerate((len(x), x.sum(0), y.sum(0), x.T @ x, x.T @ y)):
+            known[place] = known[place] + part
+    solved = {}
+    for name, (count, x, y, xx, xy) in sums.items():
+        mean_x, mean_y = (x / count, y / count) if biased[name] else (0.0 * x, 0.0 * y)
+        square = xx / count - np.outer(mean_x, mean_x)
+        square += RIDGE * max(float(np.trace(square)) / len(square), 1e-12) * np.eye(len(square))
+        matrix = np.linalg.solve(square, xy / count - np.outer(mean_x, mean_y))
+        solved[name] = (matrix, mean_y - mean_x @ matrix)
+    return solved
+
+
+class Linear:
+    """Copies of layers without bias and activation, one for each layer."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, tuple[Any, Any]] = {}
+
+    def __call__(self, call: Any, tensor: Any) -> Any:
+        """The linear part of a call, of a tensor."""
+        if call.name not in self.made:
+            config = {**call.layer.get_config(), "name": f"{call.name}_linear"}
+            config |= {"use_bias": False, "activation": "linear"}
+            self.made[call.name] = (type(call.layer).from_config(config), call.layer)
+        return self.made[call.name][0](tensor)
+
+    def load(self) -> None:
+        """The weights of the layers that were copied."""
+        for copy, layer in self.made.values():
+            variable(copy).assign(variable(layer).value)
+
+
+def watch(
+    network: Network, tap: Tap, load: Callable[[], None], data: Data
+) -> Iterator[tuple[str, list[Float]]]:
+    """(call name, what ``tap`` put there as rows) for every call and batch of samples."""
+    import keras
+    import tensorflow as tf
+
+    taps: list[tuple[str, Sequence[Any]]] = []
+
+    def change(call: Any, inputs: Sequence[Any], clone: Any) -> None:
+        found = tap(call, inputs)
+        if found is not None:
+            taps.append((call.name, found))
+
+    model = rebuild(network, change)
+    load()
+    if not taps:
+        return
+    watched = keras.Model(model.inputs, [tensor for _, found in taps for tensor in found])
+    done = 0
+    for batch in data.batches(BATCH):
+        given = [tf.constant(array) for array in batch.x]
+        made = iter(keras.tree.flatten(watched(given, training=False)))
+        for name, found in taps:
+            rows = [np.asarray(next(made), np.float64) for _ in found]
+            yield name, [array.reshape(-1, array.shape[-1]) for array in rows]
+        done += len(batch.x[0])
+        if done >= MOST_SAMPLES:
+            return
