@@ -1,0 +1,322 @@
+"""Keras layers of quantisation-aware training; importing this module makes them loadable.
+
+Each layer with a kernel is the Keras layer that it stands for, with its kernel rounded before
+use. The variable ``kernel`` holds the unrounded weights, which are what is trained, pruned and
+clustered. ``FakeQuantRange`` rounds an activation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from edgepack.passes.fake_quant import fixed, flattened, largest, learnt, restored
+
+registered = keras.saving.register_keras_serializable(package="edgepack")
+
+
+@registered
+class FakeQuantRange(keras.layers.Layer):
+    """Rounds its input to the steps of one range; the shape stays.
+
+    ``low`` and ``high`` are the range's ends. With ``learned`` each is stretched by 2 to the
+    power of an entry of ``stretch``, which is trained; otherwise they follow the batches' own
+    extremes in training with ``momentum``. ``active`` and ``moving``, 0 or 1, say whether a
+    training already rounds, and still follows. 16 bits have a symmetric range, as their kernels
+    demand. While ``watcher`` is set the input goes through it, unrounded: so first ranges are
+    found.
+    """
+
+    def __init__(
+        self, bits: int = 8, learned: bool = False, momentum: float = 0.99, **more: Any
+    ) -> None:
+        super().__init__(**more)
+        self.bits, self.learned, self.momentum = bits, learned, momentum
+        self.watcher: Any = None
+
+    def build(self, input_shape: Any) -> None:
+        """Make the range's variables."""
+
+        def made(name: str, value: Any, shape: tuple[int, ...] = (), trained: bool = False) -> Any:
+            return self.add_weight(
+                name=name,
+                shape=shape,
+                initializer=keras.initializers.Constant(value),
+                trainable=trained,
+            )
+
+        self.low, self.high = made("low", -1.0), made("high", 1.0)
+        self.active, self.moving = made("active", 1.0), made("moving", 1.0)
+        self.stretch = made("stretch", 0.0, (2,), trained=True) if self.learned else None
+
+    def set_range(self, low: float, high: float) -> None:
+        """Make ``low`` to ``high``, widened to hold zero, the range; nothing is stretched."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        if self.bits == 16:
+            low, high = -max(-low, high), max(-low, high)
+        if low == high:
+            low, high = (-1.0 if self.bits == 16 else 0.0), 1.0
+        self.low.assign(low)
+        self.high.assign(high)
+        if self.stretch is not None:
+            self.stretch.assign(tf.zeros(2))
+
+    def ends(self) -> tuple[Any, Any]:
+        """The range as tensors."""
+        low, high = self.low.value, self.high.value
+        if self.stretch is None:
+            return low, high
+        if self.bits == 16:
+            top = high * 2.0 ** tf.reduce_mean(self.stretch.value)
+            return -top, top
+        return low * 2.0 ** self.stretch.value[0], high * 2.0 ** self.stretch.value[1]
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The rounded input."""
+        if self.watcher is not None:
+            return self.watcher(inputs)
+        narrow = self.bits == 16
+        if not training:
+            return fixed(inputs, *self.ends(), self.bits, narrow=narrow)
+        if self.learned:
+            rounded = learnt(inputs, *self.ends(), self.bits, narrow=narrow)
+        else:
+            self._follow(inputs)
+            rounded = fixed(inputs, *self.ends(), self.bits, narrow=narrow)
+        return tf.where(self.active.value > 0, rounded, inputs)
+
+    def _follow(self, inputs: Any) -> None:
+        low = tf.minimum(tf.reduce_min(inputs), 0.0)
+        high = tf.maximum(tf.reduce_max(inputs), 0.0)
+        if self.bits == 16:
+            high = tf.maximum(-low, high)
+            low = -high
+        share = (1 - self.momentum) * self.moving.value
+        self.low.assign(self.low.value + share * (low - self.low.value))
+        self.high.assign(self.high.value + share * (high - self.high.value))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """As the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        own = {"bits": self.bits, "learned": self.learned, "momentum": self.momentum}
+        return {**super().get_config(), **own}
+
+
+class FakeQuantKernel:
+    """What the layers below have beside their Keras class: ``rounded``, the kernel in use.
+
+    A kernel's range is symmetric: its largest magnitude, of each output channel or with
+    ``per_tensor`` of all, times ``clip``, which is found once, and with ``learned`` stretched by
+    2 to the power of ``kernel_stretch``, which is trained.
+    """
+
+    edgepack_kind = ""
+
+    def __init__(
+        self,
+        *args: Any,
+        weight_bits: int = 8,
+        per_tensor: bool = False,
+        learned: bool = False,
+        **more: Any,
+    ) -> None:
+        super().__init__(*args, **more)
+        self.weight_bits, self.per_tensor, self.learned = weight_bits, per_tensor, learned
+
+    def build(self, input_shape: Any) -> None:
+        """Make the layer's variables and the range's."""
+        super().build(input_shape)  # type: ignore[misc]
+        layer: Any = self
+        flat = flattened(layer.kernel.value, self.edgepack_kind)
+        shape = () if self.per_tensor else (flat.shape[-1],)
+        self.kernel_clip = layer.add_weight(
+            name="kernel_clip", shape=shape, initializer="ones", trainable=False
+        )
+        self.kernel_high = self.kernel_stretch = None
+        if self.learned:
+            self.kernel_high = layer.add_weight(
+                name="kernel_high", shape=shape, initializer="ones", trainable=False
+            )
+            self.kernel_stretch = layer.add_weight(
+                name="kernel_stretch", shape=shape, initializer="zeros"
+            )
+
+    def top(self) -> Any:
+        """The magnitude at which the kernel saturates: a scalar, or one for each channel."""
+        if self.kernel_stretch is not None and self.kernel_high is not None:
+            return self.kernel_high.value * 2.0**self.kernel_stretch.value
+        layer: Any = self
+        flat = flattened(layer.kernel.value, self.edgepack_kind)
+        return largest(flat, per_tensor=self.per_tensor) * self.kernel_clip.value
+
+    def rounded(self, training: bool | None = None) -> Any:
+        """The kernel that the layer computes with."""
+        layer: Any = self
+        kernel = layer.kernel.value
+        flat, top = flattened(kernel, self.edgepack_kind), self.top()
+        how = learnt if training and self.learned else fixed
+        made = how(flat, -top, top, self.weight_bits, narrow=True)
+        return restored(made, kernel.shape, self.edgepack_kind)
+
+    def finished(self, outputs: Any) -> Any:
+        """Bias and activation."""
+        layer: Any = self
+        if layer.use_bias:
+            last = getattr(layer, "data_format", "channels_last") == "channels_last"
+            spare = 0 if last else layer.rank
+            outputs = outputs + tf.reshape(layer.bias.value, [-1, *[1] * spare])
+        return outputs if layer.activation is None else layer.activation(outputs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        own = {
+            "weight_bits": self.weight_bits,
+            "per_tensor": self.per_tensor,
+            "learned": self.learned,
+        }
+        return {**super().get_config(), **own}  # type: ignore[misc]
+
+
+class _Convolution(FakeQuantKernel):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """As the Keras layer, with the rounded kernel."""
+        layer: Any = self
+        padding = layer.padding
+        if padding == "causal":
+            inputs, padding = keras.ops.pad(inputs, layer._compute_causal_padding()), "valid"
+        made = keras.ops.conv(
+            inputs,
+            self.rounded(training),
+            strides=list(layer.strides),
+            padding=padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+        return self.finished(made)
+
+
+@registered
+class FakeQuantConv1D(_Convolution, keras.layers.Conv1D):
+    """Conv1D with a fake-quantised kernel."""
+
+    edgepack_kind = "Conv1D"
+
+
+@registered
+class FakeQuantConv2D(_Convolution, keras.layers.Conv2D):
+    """Conv2D with a fake-quantised kernel."""
+
+    edgepack_kind = "Conv2D"
+
+
+class _Transposed(FakeQuantKernel):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """As the Keras layer, with the rounded kernel."""
+        layer: Any = self
+        made = keras.ops.conv_transpose(
+            inputs,
+            self.rounded(training),
+            strides=list(layer.strides),
+            padding=layer.padding,
+            output_padding=layer.output_padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+        return self.finished(made)
+
+
+@registered
+class FakeQuantConv1DTranspose(_Transposed, keras.layers.Conv1DTranspose):
+    """Conv1DTranspose with a fake-quantised kernel."""
+
+    edgepack_kind = "Conv1DTranspose"
+
+
+@registered
+class FakeQuantConv2DTranspose(_Transposed, keras.layers.Conv2DTranspose):
+    """Conv2DTranspose with a fake-quantised kernel."""
+
+    edgepack_kind = "Conv2DTranspose"
+
+
+class _Depthwise(FakeQuantKernel):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """As the Keras layer, with the rounded kernel."""
+        layer: Any = self
+        made = keras.ops.depthwise_conv(
+            inputs,
+            self.rounded(training),
+            strides=layer.strides,
+            padding=layer.padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+        return self.finished(made)
+
+
+@registered
+class FakeQuantDepthwiseConv1D(_Depthwise, keras.layers.DepthwiseConv1D):
+    """DepthwiseConv1D with a fake-quantised kernel."""
+
+    edgepack_kind = "DepthwiseConv1D"
+
+
+@registered
+class FakeQuantDepthwiseConv2D(_Depthwise, keras.layers.DepthwiseConv2D):
+    """DepthwiseConv2D with a fake-quantised kernel."""
+
+    edgepack_kind = "DepthwiseConv2D"
+
+
+@registered
+class FakeQuantDense(FakeQuantKernel, keras.layers.Dense):
+    """Dense with a fake-quantised kernel."""
+
+    edgepack_kind = "Dense"
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """As the Keras layer, with the rounded kernel."""
+        return self.finished(keras.ops.matmul(inputs, self.rounded(training)))
+
+
+@registered
+class FreezableBatchNormalization(keras.layers.BatchNormalization):
+    """BatchNormalization that uses its moving statistics in training, too, once ``frozen`` is 1."""
+
+    edgepack_kind = "BatchNormalization"
+
+    def build(self, input_shape: Any) -> None:
+        """Make the layer's variables and ``frozen``."""
+        super().build(input_shape)
+        self.frozen = self.add_weight(name="frozen", shape=(), initializer="zeros", trainable=False)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """As the Keras layer."""
+        if not training:
+            return super().call(inputs, training=False, mask=mask)
+        still = super().call
+        return tf.cond(
+            self.frozen.value > 0,
+            lambda: still(inputs, training=False, mask=mask),
+            lambda: still(inputs, training=True, mask=mask),
+        )
+
+
+LAYERS = {
+    layer.edgepack_kind: layer
+    for layer in (
+        FakeQuantConv1D,
+        FakeQuantConv2D,
+        FakeQuantConv1DTranspose,
+        FakeQuantConv2DTranspose,
+        FakeQuantDepthwiseConv1D,
+        FakeQuantDepthwiseConv2D,
+        FakeQuantDense,
+    )
+}
+"""The layer that stands for each Keras class."""
