@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "edgepack.cli.measure:measure",
         "Run models on devices: latency, memory, accuracy.",
     ),
+    "debug": (
+        "edgepack.cli.debug:debug",
+        "Say which layers of an exported model lose accuracy, and rescue it.",
+    ),
     "run": ("edgepack.cli.plan:run", "Pack, measure and report what a plan lists."),
     "report": ("edgepack.cli.report:report", "Write the report of an output folder."),
     "targets": ("edgepack.cli.specs:targets", "Kinds of hardware: list, show, check."),

@@ -16,7 +16,9 @@ from edgepack.reporting.units import NOTHING, duration, quantity, score, size, s
 
 def packs_table(packs: Sequence[Pack]) -> str:
     """One row a pack: what it weighs, how good it is, whether it fits."""
-    table = _table("target", "recipe", "status", "size", "gzip", "arena", "MACs", "quality", "fits")
+    table = new_table(
+        "target", "recipe", "status", "size", "gzip", "arena", "MACs", "quality", "fits"
+    )
     for pack in packs:
         artefact, memory, cost, fit = pack.artefact, pack.memory, pack.cost, pack.fit
         table.add_row(
@@ -36,12 +38,12 @@ def packs_table(packs: Sequence[Pack]) -> str:
         if pack.fit is not None and not pack.fit.ok
         for reason in pack.fit.reasons
     ]
-    return "\n".join([_text(table), *notes]).rstrip() + "\n"
+    return "\n".join([as_text(table), *notes]).rstrip() + "\n"
 
 
 def measurements_table(measurements: Sequence[Measurement]) -> str:
     """One row a measurement: how fast, how much memory, how good."""
-    table = _table("device", "model", "runner", "status", "p50", "p90", "peak RSS", "quality")
+    table = new_table("device", "model", "runner", "status", "p50", "p90", "peak RSS", "quality")
     for found in measurements:
         latency, memory = found.latency_us, found.memory
         table.add_row(
@@ -54,7 +56,7 @@ def measurements_table(measurements: Sequence[Measurement]) -> str:
             size(memory.peak_rss_bytes) if memory and memory.peak_rss_bytes else NOTHING,
             _quality(found.quality),
         )
-    return _text(table)
+    return as_text(table)
 
 
 def facts_text(facts: Facts) -> str:
@@ -79,7 +81,7 @@ def facts_text(facts: Facts) -> str:
                 lines.append(f"{way} {spec.name}: {spec.dtype} {shape}")
     if facts.custom_ops:
         lines.append("custom operators: " + ", ".join(facts.custom_ops))
-    table = _table("#", "operator", "layer", "output", "type", "MACs", "params", "weights")
+    table = new_table("#", "operator", "layer", "output", "type", "MACs", "params", "weights")
     for row in facts.operators:
         table.add_row(
             str(row.index),
@@ -93,7 +95,7 @@ def facts_text(facts: Facts) -> str:
         )
     fit = [] if facts.fit is None else [f"fits: {'yes' if facts.fit.ok else 'no'}"]
     fit += list(facts.fit.reasons) if facts.fit is not None else []
-    return "\n".join([*lines, _text(table), *fit]).rstrip() + "\n"
+    return "\n".join([*lines, as_text(table), *fit]).rstrip() + "\n"
 
 
 def _short(layer: str) -> str:
@@ -112,14 +114,16 @@ def _quality(quality: Quality | None) -> str:
     return f"{quality.metric} {score(quality.metric, found)} (model {reference})"
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """A plain table with these columns."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
-def _text(table: Table) -> str:
+def as_text(table: Table) -> str:
+    """A table as wide as the terminal, without colours."""
     width = shutil.get_terminal_size((120, 24)).columns if sys.stderr.isatty() else 160
     buffer = io.StringIO()
     Console(file=buffer, width=width, color_system=None).print(table)

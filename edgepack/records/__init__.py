@@ -4,6 +4,14 @@ Units stand in the names (``_us``, ``_bytes``). Accuracies are fractions 0 to 1.
 schemas in ``edgepack/schemas`` are generated from these types.
 """
 
+from edgepack.records.debug import (
+    Debug,
+    LayerError,
+    Rescue,
+    Suggestion,
+    TensorError,
+    Trial,
+)
 from edgepack.records.document import SCHEMAS, from_dict, json_schema, to_dict
 from edgepack.records.facts import Facts, FactsMemory, Operator, Sparsity, Tensors
 from edgepack.records.measurement import (
@@ -34,6 +42,7 @@ __all__ = [
     "Artefact",
     "Check",
     "Cost",
+    "Debug",
     "DeviceRecord",
     "ErrorRecord",
     "Facts",
@@ -41,6 +50,7 @@ __all__ = [
     "Fit",
     "Instructions",
     "Latency",
+    "LayerError",
     "MeasuredMemory",
     "Measurement",
     "Operator",
@@ -50,14 +60,18 @@ __all__ = [
     "Record",
     "Report",
     "ReportSection",
+    "Rescue",
     "RuntimeRecord",
     "Signature",
     "Skipped",
     "Sparsity",
     "Status",
     "StepRecord",
+    "Suggestion",
+    "TensorError",
     "TensorSpec",
     "Tensors",
+    "Trial",
     "Verdict",
     "from_dict",
     "json_schema",

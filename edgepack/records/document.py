@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgepack.files import numbers
+from edgepack.records.debug import Debug
 from edgepack.records.facts import Facts
 from edgepack.records.measurement import Measurement
 from edgepack.records.pack import Pack
@@ -20,6 +21,7 @@ SCHEMAS: dict[str, type] = {
     "measurement-1": Measurement,
     "facts-1": Facts,
     "report-1": Report,
+    "debug-1": Debug,
 }
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 UTC = {"type": "string", "format": "date-time", "pattern": r"^\d{4}-\d\d-\d\dT.*(Z|\+00:00)$"}

@@ -1,0 +1,100 @@
+"""A diagnosis as text for people: the layers, the worst first, and what may help them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgepack.cli.tables import as_text, new_table
+from edgepack.records import Debug, LayerError, Rescue
+from edgepack.reporting.units import NOTHING, digits, quantity, score, size
+
+SOURCES = ("input", "weights", "output")
+
+
+def debug_text(found: Debug) -> str:
+    """The summary, one row a layer, the suggestions, and the rescue."""
+    output = found.output
+    lines = [
+        f"{found.file} against {found.model}: {found.matched} operators compared on "
+        f"{found.samples} samples in {found.runtime}",
+        f"output: SQNR {_decibels(output.sqnr_db)}, cosine {digits(output.cosine, 6)}, "
+        f"largest error {digits(output.max_abs)}",
+    ]
+    if found.unmatched:
+        lines.append("without a like in the model: " + ", ".join(found.unmatched))
+    table = new_table(
+        "layer",
+        "operator",
+        "type",
+        "own SQNR",
+        "of it",
+        "SQNR here",
+        "cosine",
+        "max",
+        "LSB",
+        "MACs",
+    )
+    for row in worst_first(found.layers):
+        table.add_row(
+            row.layer,
+            row.op,
+            row.dtype,
+            _decibels(row.local_sqnr_db),
+            _cause(row),
+            _decibels(row.sqnr_db),
+            digits(row.cosine, 4) if row.cosine is not None else NOTHING,
+            digits(row.max_abs) if row.max_abs is not None else NOTHING,
+            digits(row.max_lsb) if row.max_lsb is not None else NOTHING,
+            quantity(row.macs) if row.macs else NOTHING,
+        )
+    told = [
+        f"{row.layer} ({row.op}): {row.suggestion.what}\n  because {row.suggestion.why}"
+        for row in worst_first(found.layers)
+        if row.suggestion is not None
+    ]
+    told += [f"the model: {s.what}\n  because {s.why}" for s in found.suggestions]
+    rescued = _rescue(found.rescued) if found.rescued is not None else []
+    return "\n".join([*lines, *found.notes, as_text(table), *told, *rescued]).rstrip() + "\n"
+
+
+def worst_first(layers: Sequence[LayerError]) -> list[LayerError]:
+    """The layers by their own error, those that have none last."""
+    return sorted(layers, key=lambda row: 999.0 if row.local_sqnr_db is None else row.local_sqnr_db)
+
+
+def _cause(row: LayerError) -> str:
+    """Where most of a layer's own error comes from."""
+    shares = (row.from_input, row.from_weights, row.from_output)
+    known = [
+        (share, name) for share, name in zip(shares, SOURCES, strict=True) if share is not None
+    ]
+    if not known:
+        return NOTHING
+    share, name = max(known)
+    return f"{share:.0%} {name}"
+
+
+def _decibels(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.1f} dB"
+
+
+def _rescue(found: Rescue) -> list[str]:
+    """What was tried, what came of it."""
+    value = {
+        name: score(found.metric, getattr(found, name)) for name in ("reference", "before", "after")
+    }
+    start = f"limit {found.limit}: {found.metric} {value['before']} (model {value['reference']})"
+    if not found.layers and found.met:
+        return [f"{start}: met already, nothing to keep wider"]
+    kept = (
+        f"{', '.join(found.layers) or 'nothing'} in {found.scheme}, the rest in {found.otherwise}"
+    )
+    lines = [
+        start,
+        f"{'met' if found.met else 'NOT met; the best of all tries'} with {kept}: "
+        f"{value['after']}, {size(found.size_before_bytes)} → {size(found.size_after_bytes)}, "
+        f"{found.wide_macs:.0%} of the MACs wider, {len(found.tried)} tries; "
+        f"the {found.samples} evaluation samples chose the layers too",
+    ]
+    lines += [f"written: {path}" for path in (found.file, found.recipe) if path is not None]
+    return lines

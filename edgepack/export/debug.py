@@ -1,0 +1,297 @@
+"""Where an exported model departs from its float model: each layer's error, piled up and alone.
+
+The error that has *piled up* at a layer is what the whole file computes against what the float
+model computes. A layer's *local* error is that of its operator alone, given the float model's own
+values as its inputs' types hold them. Its three sources are told apart by running the float
+operator on the same rounded inputs, and by rounding the float model's own output:
+
+    from the input     float operator on rounded inputs - float output
+    from the output    rounded float output - float output
+    from the weights   the rest: rounded weights and integer arithmetic
+
+Shares are of the sum of squares. Everything is run in child processes (``dissect``).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepack.errors import DataError, ModelError
+from edgepack.events import step
+from edgepack.export import dissect, flatbuffer
+from edgepack.export.convert import to_float
+from edgepack.export.dissect import Slot
+from edgepack.export.failure import layer_names
+from edgepack.export.match import UNRELATED, check_related, labels, pairs
+from edgepack.export.observe import samples as singles
+from edgepack.export.rows import Evidence, Place, rows
+from edgepack.export.suggest import overall
+from edgepack.graph.facts import tensor_spec
+from edgepack.graph.parse import parse
+from edgepack.graph.types import Operator, Subgraph
+from edgepack.graph.values import carrier, dequantise, quantise
+from edgepack.model.data import Data
+from edgepack.model.load import Model
+from edgepack.records import Debug
+from edgepack.runtimes import child
+
+Arrays = list[NDArray[Any]]
+CHUNK_BYTES = 64 << 20
+MOST_BYTES = 512 << 20
+TOO_FEW = 0.5
+"""A file of whose operators less than this share is in the float model is another model's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Two:
+    """Both files, and which tensor of the exported one is which of the float one.
+
+    ``places`` are the operators that are looked at, ``lone`` those of them that can be run alone
+    and ``twins`` those whose float operator reads the same tensors.
+    """
+
+    model: Model
+    runtime: str
+    content: bytes
+    floats: bytes
+    exported: Subgraph
+    reference: Subgraph
+    same: Mapping[int, int]
+    places: tuple[Place, ...]
+    lone: tuple[Place, ...]
+    twins: tuple[Place, ...]
+
+
+def debug(
+    model: Model, content: bytes, name: str, data: Data, *, runtime: str, most: int = 64
+) -> Debug:
+    """The errors of the file ``content`` against ``model``, over up to ``most`` samples.
+
+    ``name`` names the file; ``sha256`` of the record is left empty. Raises ModelError where the
+    file is damaged, crashes its runtime, or was not made from the model; DataError where the data
+    does not suit.
+    """
+    two = _two(model, content, name, runtime)
+    evidence = Evidence(places=two.places)
+    count = 0
+    with step("run both models layer by layer") as advance:
+        for inputs in _chunks(two, data, most):
+            _gather(two, inputs, evidence)
+            count += len(inputs[0])
+            advance(1)
+    found = rows(evidence, two.reference, two.exported)
+    ranked = sorted(
+        (row for row in found if row.local_sqnr_db is not None or row.sqnr_db is not None),
+        key=lambda row: row.local_sqnr_db if row.local_sqnr_db is not None else 999.0,
+    )
+    matched = {place.operator.index for place in two.places}
+    return Debug(
+        model=model.name,
+        file=name,
+        sha256="",
+        runtime=runtime,
+        samples=count,
+        matched=len(matched),
+        unmatched=tuple(
+            f"{operator.name} {two.exported.tensors[operator.outputs[0]].name}"
+            for operator in _computing(two.exported)
+            if operator.index not in matched
+        ),
+        output=evidence.output.record(None),
+        layers=tuple(found),
+        ranked=tuple(dict.fromkeys(row.layer for row in ranked)),
+        suggestions=overall(ranked),
+    )
+
+
+def _two(model: Model, content: bytes, name: str, runtime: str) -> Two:
+    check_related(content, model, name)
+    content = flatbuffer.completed(content, model)
+    floats = to_float(model)
+    exported, reference = parse(content, name).main, parse(floats, model.name).main
+    same = pairs(reference, exported)
+    named = labels(reference, layer_names(model))
+    makers = {index: o for o in reference.operators for index in o.outputs}
+    places, lone, twins = [], [], []
+    for operator in _computing(exported):
+        other = makers.get(same.get(operator.outputs[0], -1))
+        if other is None or reference.tensors[other.outputs[0]].dtype != "float32":
+            continue
+        reads = [same.get(slot.tensor) for slot in dissect.slots(exported, [operator])]
+        place = Place(
+            operator=operator,
+            twin=other,
+            layer=named[other.index],
+            reads=tuple(
+                dict.fromkeys(
+                    named[makers[i].index] for i in reads if i is not None and i in makers
+                )
+            ),
+        )
+        places.append(place)
+        if None in reads or not dissect.can_stand_alone(exported, operator):
+            continue
+        lone.append(place)
+        theirs = [slot.tensor for slot in dissect.slots(reference, [other])]
+        if reads == theirs and dissect.can_stand_alone(reference, other):
+            twins.append(place)
+    if len(places) < TOO_FEW * len(_computing(exported)):
+        raise ModelError(
+            f"{name} was not made from {model.path}: of its {len(_computing(exported))} operators "
+            f"{len(places)} are in the float model",
+            UNRELATED,
+        )
+    return Two(
+        model=model,
+        runtime=runtime,
+        content=content,
+        floats=floats,
+        exported=exported,
+        reference=reference,
+        same=same,
+        places=tuple(places),
+        lone=tuple(lone),
+        twins=tuple(twins),
+    )
+
+
+def _computing(main: Subgraph) -> list[Operator]:
+    """The operators that are more than a change of type."""
+    return [o for o in main.operators if o.outputs and o.name not in ("QUANTIZE", "DEQUANTIZE")]
+
+
+def _chunks(two: Two, data: Data, most: int) -> Iterator[Arrays]:
+    """Samples spread over the data, as many at once as memory takes: each input (N, *shape)."""
+    alive = {i for o in two.reference.operators for i in (*o.inputs, *o.outputs) if i >= 0}
+    each = 3 * sum(
+        4 * two.reference.tensors[index].elements
+        for index in alive
+        if not two.reference.tensors[index].constant
+    )
+    if not len(data):
+        raise DataError("the calibration set is empty", "give at least one sample, better 64")
+    count = max(1, min(most, len(data), MOST_BYTES // max(each, 1)))
+    at_once = max(1, min(count, CHUNK_BYTES // max(each, 1)))
+    chosen = np.unique(np.linspace(0, len(data) - 1, count).astype(int))
+    waiting: list[Arrays] = []
+    for sample in singles(data.select(chosen), two.model.inputs):
+        waiting.append([value.copy() for value in sample])
+        if len(waiting) == at_once:
+            yield [np.stack(column) for column in zip(*waiting, strict=True)]
+            waiting = []
+    if waiting:
+        yield [np.stack(column) for column in zip(*waiting, strict=True)]
+
+
+def _gather(two: Two, inputs: Arrays, evidence: Evidence) -> None:
+    """Run both files on a chunk of samples and add up what is seen."""
+    exported, reference = two.exported, two.reference
+    real = _reference(two, inputs)
+    piled = _computed(two, inputs)
+    for place in two.places:
+        wanted = real[place.twin.outputs[0]]
+        evidence.piled[place.index].add(piled[place.operator.outputs[0]], wanted)
+        evidence.spread(place.twin.outputs[0]).add(wanted)
+    for ours, theirs in zip(exported.outputs, reference.outputs, strict=True):
+        if theirs in real and ours in piled:
+            evidence.output.add(piled[ours], real[theirs])
+    for index in {slot.tensor for slot in dissect.slots(reference, [p.twin for p in two.twins])}:
+        if index in reference.inputs and reference.tensors[index].dtype == "float32":
+            evidence.spread(index).add(real[index])
+    if not two.lone:
+        return
+    fed = [
+        (slot, quantise(real[two.same[slot.tensor]], tensor_spec(exported.tensors[slot.tensor])))
+        for slot in dissect.slots(exported, [place.operator for place in two.lone])
+    ]
+    alone = _alone(two.content, exported, two.lone, fed, two.runtime, twin=False)
+    for place, found in zip(two.lone, alone, strict=True):
+        evidence.alone[place.index].add(found, real[place.twin.outputs[0]])
+    if two.twins:
+        _tell_apart(two, real, fed, evidence)
+
+
+def _tell_apart(
+    two: Two, real: Mapping[int, NDArray[Any]], fed: Sequence[tuple[Slot, Any]], evidence: Evidence
+) -> None:
+    """Add what of each local error the rounding of inputs and of outputs makes."""
+    exported, reference = two.exported, two.reference
+    rounded: dict[int, list[Any]] = {}
+    for slot, stored in fed:
+        spec = tensor_spec(exported.tensors[slot.tensor])
+        rounded.setdefault(slot.operator, []).append(dequantise(stored, spec))
+    theirs: list[tuple[Slot, Any]] = []
+    for place in two.twins:
+        own = dissect.slots(reference, [place.twin])
+        for slot, values in zip(own, rounded[place.index], strict=True):
+            kind = carrier(reference.tensors[slot.tensor].dtype)
+            shape = (len(values), *reference.tensors[slot.tensor].shape)
+            theirs.append((slot, values.reshape(shape).astype(kind)))
+    answers = _alone(two.floats, reference, two.twins, theirs, child.HOST, twin=True)
+    for place, answer in zip(two.twins, answers, strict=True):
+        wanted = real[place.twin.outputs[0]]
+        evidence.from_input[place.index].add(answer, wanted)
+        spec = tensor_spec(exported.tensors[place.operator.outputs[0]])
+        evidence.from_output[place.index].add(dequantise(quantise(wanted, spec), spec), wanted)
+
+
+def _reference(two: Two, inputs: Arrays) -> dict[int, NDArray[Any]]:
+    """The float model's tensors that have a like, and its inputs: each (N, *shape)."""
+    fed = dict(zip(two.reference.inputs, inputs, strict=True))
+    wanted = sorted(set(two.same.values()) - set(fed))
+    stored = _run(dissect.exposed(two.floats, wanted), inputs, child.HOST, two.model.name)
+    return fed | dict(zip(wanted, stored, strict=True))
+
+
+def _computed(two: Two, inputs: Arrays) -> dict[int, NDArray[Any]]:
+    """The exported file's tensors in real units: those of its layers and its outputs."""
+    main = two.exported
+    specs = [tensor_spec(main.tensors[index]) for index in main.inputs]
+    wanted = {place.operator.outputs[0] for place in two.places} | set(main.outputs)
+    chosen = sorted(wanted - set(main.inputs))
+    stored = [quantise(values, spec) for values, spec in zip(inputs, specs, strict=True)]
+    found = _run(dissect.exposed(two.content, chosen), stored, two.runtime, two.model.name)
+    return {
+        index: dequantise(values, tensor_spec(main.tensors[index]))
+        for index, values in zip(chosen, found, strict=True)
+    }
+
+
+def _alone(
+    content: bytes,
+    main: Subgraph,
+    places: Sequence[Place],
+    fed: Sequence[tuple[Slot, Any]],
+    runtime: str,
+    *,
+    twin: bool,
+) -> Arrays:
+    """What each operator (or its twin) answers alone, in real units: each (N, *shape)."""
+    operators = [place.twin if twin else place.operator for place in places]
+    shaped = [
+        values.reshape((len(values), *main.tensors[slot.tensor].shape)) for slot, values in fed
+    ]
+    rewritten = dissect.apart(content, [operator.index for operator in operators])
+    found = _run(rewritten, shaped, runtime, "its operators, each alone")
+    return [
+        dequantise(values, tensor_spec(main.tensors[operator.outputs[0]]))
+        for operator, values in zip(operators, found, strict=True)
+    ]
+
+
+def _run(content: bytes, inputs: Arrays, runtime: str, name: str) -> Arrays:
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(content)
+        try:
+            return child.infer(path, inputs, runtime)
+        except ModelError as error:
+            reason = error.message.removeprefix(f"{path}: ")
+            raise ModelError(f"{name}: {reason}", error.hint) from error
