@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.passes.constraints import Constraint, Palette, Signs
-from edgepack.passes.layers import channel_axes, kind, variable
+from edgepack.passes.layers import SEPARABLE, channel_axes, kind, shared_axes, variable
 
-SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
 Floats = NDArray[np.float64]
 
 
@@ -20,24 +19,16 @@ def kernel_name(layer: Any) -> str:
     return "pointwise_kernel" if kind(layer) in SEPARABLE else "kernel"
 
 
-def output_axes(layer: Any) -> tuple[int, ...]:
-    """The axes of ``kernel_name`` that number output channels."""
-    if kind(layer) in SEPARABLE:
-        return (len(variable(layer, "pointwise_kernel").shape) - 1,)
-    return channel_axes(layer)
-
-
 def over_channels(layer: Any, values: Floats) -> Floats:
     """One value per output channel, shaped to broadcast over the layer's kernel."""
     kernel = variable(layer, kernel_name(layer))
-    axes = output_axes(layer)
+    axes = channel_axes(layer, kernel_name(layer))
     return values.reshape([n if axis in axes else 1 for axis, n in enumerate(kernel.shape)])
 
 
 def scaled(constraint: Constraint, layer: Any, scale: Floats) -> Constraint:
     """The constraint for the layer's kernel, each output channel times its ``scale``."""
-    axes = tuple(a for a in range(len(variable(layer, constraint.weight).shape)) if a not in
-                 output_axes(layer))  # fmt: skip
+    axes = shared_axes(layer, constraint.weight)
     if isinstance(constraint, Signs):
         turn = over_channels(layer, np.where(scale < 0, -1.0, 1.0)).astype(np.int8)
         return replace(constraint, signs=constraint.signs * turn, axes=axes)

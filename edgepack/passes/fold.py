@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from edgepack.passes.candidate import Candidate, Context
-from edgepack.passes.channels import SEPARABLE, Floats, kernel_name, over_channels, scaled
+from edgepack.passes.channels import Floats, kernel_name, over_channels, scaled
 from edgepack.passes.constraints import Constraint, Mask, Palette
 from edgepack.passes.layers import (
     DENSE,
     DEPTHWISE,
     KERNELS,
+    SEPARABLE,
     has,
     kind,
     shared_axes,

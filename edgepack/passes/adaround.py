@@ -1,0 +1,148 @@
+"""Weights rounded up or down by what each layer answers on samples, not by the nearest integer.
+
+Nagel et al. 2020. Layer by layer, from what the layers already rounded pass on to what the float
+layer answers after its activation. The weights come to lie on the grid that the export uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from edgepack.passes import grid, patches, rounding
+from edgepack.passes.candidate import Candidate, Context
+from edgepack.passes.constraints import Mask
+from edgepack.passes.fold import folded, plain
+from edgepack.passes.layers import has, kind, values, variable
+from edgepack.passes.network import Call, Network, read, rebuild
+from edgepack.passes.walk import Batches, samples_of, side_by_side
+from edgepack.spec.fields import FORBID, Count, NotNegative, Positive
+
+MOST_BYTES = 1 << 27
+BENDS = ("relu", "relu6", "leaky_relu", "elu", "silu", "gelu", "hard_silu")
+ACTIVATIONS = ("ReLU", "LeakyReLU", "ELU", "Activation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """``bits`` of the weights: by default what the scheme gives each layer.
+
+    Each layer is learned in ``iterations`` updates of ``batch`` rows, drawn from ``rows``
+    positions of its output, at a ``learning_rate``; ``pull`` weighs how strongly undecided
+    weights are drawn to up or down.
+    """
+
+    __pydantic_config__ = FORBID
+    bits: Literal[4, 8] | None = None
+    iterations: Count = 1000
+    rows: Count = 16384
+    batch: Count = 256
+    learning_rate: Positive = 0.01
+    pull: NotNegative = 1.0
+
+
+def apply(candidate: Candidate, options: Options, context: Context) -> Candidate:
+    """Fold, then round each selected layer; needs samples, no labels."""
+    samples = samples_of(context, "adaround")
+    made = folded(candidate, context.select)
+    network = read(made.model)
+    other = rebuild(network)
+    bound = {c.layer for c in made.constraints if not isinstance(c, Mask)}
+    changed, skipped = list(made.changed), list(made.skipped)
+
+    def visit(call: Call, exact: Batches, rounded: Batches) -> None:
+        why = _refusal(call, context, bound)
+        if why:
+            skipped.append((call.name, why))
+            return
+        bits = options.bits or grid.bits_of(call.layer, context.scheme)
+        task = _task(network, call, exact, rounded, bits, options, context.seed)
+        found = rounding.learned(
+            task,
+            iterations=options.iterations,
+            rate=options.learning_rate,
+            pull=options.pull,
+            batch=options.batch,
+            seed=context.seed,
+        )
+        kernel = (found.integers * task.step).astype(np.float32)
+        target = variable(other.get_layer(call.name))
+        target.assign(patches.kernel_of(call.layer, kernel, target.shape))
+        moved = np.count_nonzero(found.integers != rounding.nearest(task))
+        changed.append(
+            f"{call.name}: {bits} bits, {moved / kernel.size:.1%} of its weights not to the nearest"
+            f" integer, output error {found.nearest:.3g} → {found.learned:.3g}"
+        )
+
+    side_by_side(network, other, samples, visit, "adaround")
+    return candidate.then(
+        "adaround", other, changed=changed, skipped=skipped, constraints=made.constraints
+    )
+
+
+def _refusal(call: Call, context: Context, bound: set[str]) -> str:
+    """Why a layer is left as it is; empty where it is rounded."""
+    if not context.select(call.layer):
+        return "it is not selected"
+    if not plain(call.layer):
+        return f"{kind(call.layer)} quantises by itself"
+    if call.name in bound:
+        return "it has a palette or signs, which rounding would break"
+    return patches.refusal(call.layer)
+
+
+def _task(
+    network: Network,
+    call: Call,
+    exact: Batches,
+    rounded: Batches,
+    bits: int,
+    options: Options,
+    seed: int,
+) -> rounding.Task:
+    """What the layer is to answer, at positions drawn from all samples alike."""
+    layer = call.layer
+    kernel = values(layer)
+    made = patches.matrices(layer, kernel)
+    bias = values(layer, "bias") if has(layer, "bias") else np.zeros((1,), np.float32)
+    activation = bend(network, call)
+    most = max(MOST_BYTES // (4 * made.shape[0] * made.shape[1]), options.batch)
+    each = -(-min(options.rows, most) // len(exact))
+    rng = np.random.default_rng((seed, 11, call.index))
+    taken: tuple[list[Any], list[Any]] = ([], [])
+    for one, two in zip(exact, rounded, strict=True):
+        chosen = patches.positions(layer, one.shape, each, rng)
+        for part, x in zip(taken, (one, two), strict=True):
+            part.append(patches.rows(layer, np.asarray(x, np.float32), chosen))
+    before, after = (np.concatenate(part) for part in taken)
+    return rounding.Task(
+        weights=made,
+        step=grid.steps(made.astype(np.float64), (1,), bits).astype(np.float32),
+        top=grid.largest_integer(bits),
+        bias=bias,
+        inputs=after,
+        answers=rounding.answers(before, made, bias, activation),
+        activation=activation,
+    )
+
+
+def bend(network: Network, call: Call) -> Callable[[Any], Any]:
+    """The activation that a layer's answers are compared after: its own, or the next layer's.
+
+    None for a softmax or sigmoid, whose small errors hide large ones.
+    """
+    import keras
+
+    straight: Callable[[Any], Any] = keras.activations.linear
+    own: Callable[[Any], Any] = call.layer.activation
+    if own is not straight:
+        return own if own.__name__ in BENDS else straight
+    users = network.consumers.get(call.output, ())
+    if len(users) == 1 and call.output not in network.ends and kind(users[0].layer) in ACTIVATIONS:
+        after: Any = users[0].layer
+        if kind(after) != "Activation" or after.activation.__name__ in BENDS:
+            return cast("Callable[[Any], Any]", after)
+    return straight
