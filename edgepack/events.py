@@ -13,7 +13,10 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One moment of a step. ``total`` is None where the amount of work is not known."""
+    """One moment of a step. ``total`` is None where the amount of work is not known.
+
+    ``detail`` is a few words on how it goes, such as ``loss 0.31, top1 0.93``.
+    """
 
     step: int
     name: str
@@ -21,10 +24,13 @@ class Event:
     done: int = 0
     total: int | None = None
     seconds: float = 0.0
+    detail: str = ""
     failed: bool = False
 
 
 Listener = Callable[[Event], None]
+Advance = Callable[..., None]
+"""``advance(amount=1, detail=None)``: so much more is done; words stay until others come."""
 _listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
 _ids = count(1)
 
@@ -40,9 +46,9 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 @contextmanager
-def step(name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Announce a step; the yielded function adds to the amount done."""
-    identity, done, started = next(_ids), 0, time.monotonic()
+def step(name: str, total: int | None = None) -> Iterator[Advance]:
+    """Announce a step; the yielded function adds to the amount done and says how it goes."""
+    identity, done, words, started = next(_ids), 0, "", time.monotonic()
 
     def emit(kind: Literal["begin", "advance", "end"], failed: bool = False) -> None:
         event = Event(
@@ -52,14 +58,16 @@ def step(name: str, total: int | None = None) -> Iterator[Callable[[int], None]]
             done=done,
             total=total,
             seconds=time.monotonic() - started,
+            detail=words,
             failed=failed,
         )
         for listener in _listeners.get():
             listener(event)
 
-    def advance(amount: int = 1) -> None:
-        nonlocal done
+    def advance(amount: int = 1, detail: str | None = None) -> None:
+        nonlocal done, words
         done += amount
+        words = words if detail is None else detail
         emit("advance")
 
     emit("begin")

@@ -34,17 +34,18 @@ def shown() -> Iterator[None]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks = {}
 
         def update(event: Event) -> None:
             if event.kind == "begin":
-                tasks[event.step] = progress.add_task(event.name, total=event.total)
+                tasks[event.step] = progress.add_task(event.name, total=event.total, detail="")
                 return
             task = tasks[event.step]
             if event.kind == "advance":
-                progress.update(task, completed=event.done)
+                progress.update(task, completed=event.done, detail=event.detail)
             elif event.failed:
                 progress.update(task, description=f"[red]{event.name}: failed")
                 progress.stop_task(task)
@@ -59,4 +60,5 @@ def shown() -> Iterator[None]:
 def _print_end(event: Event) -> None:
     if event.kind == "end":
         outcome = "failed" if event.failed else "done"
-        print(f"{event.name}: {outcome} in {event.seconds:.1f} s", file=sys.stderr)  # noqa: T201
+        detail = f" ({event.detail})" if event.detail else ""
+        print(f"{event.name}: {outcome} in {event.seconds:.1f} s{detail}", file=sys.stderr)  # noqa: T201

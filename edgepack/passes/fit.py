@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.errors import DataError
-from edgepack.model.training import Guide, History, train
+from edgepack.model.training import Guide, History, hooks, train
 from edgepack.passes.candidate import Context
 from edgepack.passes.constraints import Constraint
 from edgepack.passes.layers import variable
@@ -34,13 +34,15 @@ def fit(
         return None
     if context.train is None:
         raise DataError(f"{label} trains, but there is no training data", "add --train")
+    own = hooks(context.training, context.train, context.folder, context.code)
     return train(
         model,
         context.train,
         context.training,
-        objective(model, context),
+        objective(model, context, own),
         seed=context.seed,
         guides=[*guides, keeping],
+        hooks=own,
         checkpoint=context.checkpoint,
         label=label,
     )
@@ -48,6 +50,8 @@ def fit(
 
 class Keeping:
     """Projects constrained weights after each update; remembers nothing."""
+
+    settled = True
 
     def __init__(self, model: Any, constraints: Sequence[Constraint]) -> None:
         import tensorflow as tf

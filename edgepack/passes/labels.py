@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.errors import DataError
+from edgepack.model.training.hooks import unlisted
 from edgepack.passes.ends import End
 
 Kind = Literal["classes", "one-hot", "binary", "values", "input"]
+
+
+class Truth(Protocol):
+    """What labels say of a model's outputs, given in flat order."""
+
+    @property
+    def is_classes(self) -> bool:
+        """Whether the first output's last axis tells classes apart, of which one is right."""
+        ...
+
+    def loss(self, y: Any, outputs: Sequence[Any], x: Sequence[Any]) -> Any:
+        """The mean loss of a batch, a scalar."""
+        ...
+
+    def figures(self, y: Any, outputs: Sequence[Any]) -> dict[str, Any]:
+        """What is worth showing of a batch beside its loss."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UserLoss:
+    """A user's function of labels, outputs in the ``structure`` of the model's, and inputs."""
+
+    called: Callable[[Any, Any, Any], Any]
+    structure: Any
+    is_classes: bool = False
+
+    def loss(self, y: Any, outputs: Sequence[Any], x: Sequence[Any]) -> Any:
+        """The mean of what the function returns."""
+        import keras
+
+        given = keras.tree.pack_sequence_as(self.structure, list(outputs))
+        if isinstance(given, list | tuple):
+            given = unlisted(given)
+        return keras.ops.mean(self.called(y, given, unlisted(x)))
+
+    def figures(self, y: Any, outputs: Sequence[Any]) -> dict[str, Any]:
+        """None that are known."""
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,42 +69,41 @@ class LabelLoss:
 
     @property
     def is_classes(self) -> bool:
-        """Whether the outputs' last axis tells classes apart, of which one is right."""
+        """See Truth."""
         return self.kind in ("classes", "one-hot")
 
-    def loss(self, y: Any, output: Any, x: Sequence[Any]) -> Any:
-        """The mean loss of a batch, a scalar."""
-        import keras
+    def loss(self, y: Any, outputs: Sequence[Any], x: Sequence[Any]) -> Any:
+        """Of the first output; see Truth."""
         from keras import ops
 
-        output = ops.cast(output, "float32")
-        truth = x[0] if self.kind == "input" else y
-        if self.kind == "classes" and self.end != "sigmoid":
-            truth = ops.reshape(ops.cast(truth, "int32"), ops.shape(output)[:-1])
-            each = ops.sparse_categorical_crossentropy(
-                truth, output, from_logits=self.end == "linear"
-            )
-            return ops.mean(each)
-        if self.kind == "classes":
-            truth = ops.reshape(ops.cast(truth, "int32"), ops.shape(output)[:-1])
-            truth = ops.one_hot(truth, output.shape[-1])
-        truth = ops.reshape(ops.cast(truth, "float32"), ops.shape(output))
-        if self.kind == "one-hot" and self.end != "sigmoid":
-            each = ops.categorical_crossentropy(truth, output, from_logits=self.end == "linear")
-            return ops.mean(each)
-        if self.kind in ("classes", "one-hot", "binary"):
+        output = ops.cast(outputs[0], "float32")
+        truth = self._truth(x[0] if self.kind == "input" else y, output)
+        if self.kind in ("values", "input"):
+            return ops.mean(ops.square(output - truth))
+        if self.kind == "binary" or self.end == "sigmoid":
             each = ops.binary_crossentropy(truth, output, from_logits=self.end == "linear")
-            return ops.mean(each)
-        return ops.mean(keras.losses.mean_squared_error(truth, output))
+        else:
+            each = ops.categorical_crossentropy(truth, output, from_logits=self.end == "linear")
+        return ops.mean(each)
 
-    def top1(self, y: Any, output: Any) -> Any:
-        """The share of right classes in a batch, a scalar."""
+    def figures(self, y: Any, outputs: Sequence[Any]) -> dict[str, Any]:
+        """The share of right classes, where there are any."""
         from keras import ops
 
-        found = ops.cast(ops.argmax(output, -1), "int32")
-        truth = ops.argmax(y, -1) if self.kind == "one-hot" else y
-        truth = ops.reshape(ops.cast(truth, "int32"), ops.shape(found))
-        return ops.mean(ops.cast(found == truth, "float32"))
+        if not self.is_classes:
+            return {}
+        truth = ops.argmax(self._truth(y, outputs[0]), -1)
+        right = ops.argmax(outputs[0], -1) == truth
+        return {"top1": ops.mean(ops.cast(right, "float32"))}
+
+    def _truth(self, y: Any, output: Any) -> Any:
+        """What the output should be, in its shape."""
+        from keras import ops
+
+        if self.kind == "classes":
+            classes = ops.reshape(ops.cast(y, "int32"), ops.shape(output)[:-1])
+            return ops.one_hot(classes, output.shape[-1], dtype="float32")
+        return ops.reshape(ops.cast(y, "float32"), ops.shape(output))
 
 
 def label_loss(

@@ -1,0 +1,160 @@
+"""A user's own training: functions for loss, metric, augmentation and train step.
+
+Each is named ``file.py:function`` in the recipe, relative to its file, and runs only where code
+is allowed. Tensors and arrays are a batch's; several inputs or outputs come as lists, outputs
+otherwise in the structure of the model's own.
+
+- ``loss(y_true, y_pred)`` or ``loss(y_true, y_pred, x)``: a tensor, of which the mean counts.
+- ``metric(y_true, outputs)``: a number, higher is better, of all held-back samples as NumPy
+  arrays; ``outputs`` is a list.
+- ``augment(x, y, rng)``: (x, y) as NumPy arrays; whatever is drawn comes from ``rng``.
+- ``step(model, optimizer, x, y)``: does an update, returns its loss; it is traced once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepack.errors import EdgepackError, SpecError
+from edgepack.files import sha256
+from edgepack.model.data import Data
+from edgepack.model.metrics import Metric, resolve
+from edgepack.model.rows import Batch
+from edgepack.model.training.augment import CHANGES, built_in
+from edgepack.model.training.batches import Augment
+from edgepack.model.usercode import function
+from edgepack.spec.steps import Training
+
+LOWER_IS_BETTER = ("mse", "mae")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Hooks:
+    """What a training's words stand for. ``loss`` and ``step`` are None where the user has none.
+
+    ``metric`` makes a fresh metric; ``identity`` tells these functions' files from others.
+    """
+
+    loss: Callable[[Any, Any, Any], Any] | None = None
+    metric: Callable[[], Metric] | None = None
+    augment: Augment | None = None
+    step: Callable[[Any, Any, Any, Any], Any] | None = None
+    identity: str = ""
+
+
+def hooks(training: Training, data: Data, folder: Path = Path(), code: bool = False) -> Hooks:
+    """The functions that a training names.
+
+    ``folder`` is where files are looked for, ``code`` says whether they may be run. Raises
+    SpecError for what is unknown, missing, not allowed or contradictory; DataError where an
+    augmentation or a metric does not suit the data.
+    """
+    if training.step and training.loss != "auto":
+        raise SpecError("a step of one's own has its own loss", "keep either step or loss")
+    if training.step and training.patience and not training.metric:
+        raise SpecError(
+            "patience needs something to judge by, and a step of one's own does not tell its loss",
+            "add metric = file.py:function, or leave patience out",
+        )
+
+    def found(reference: str) -> Callable[..., Any]:
+        return _guarded(reference, function(reference, folder, SpecError, code))
+
+    own = {
+        name: reference
+        for name, reference in (
+            ("loss", training.loss),
+            ("augment", training.augment),
+            ("step", training.step),
+            ("metric", training.metric),
+        )
+        if reference and ":" in reference
+    }
+    if training.loss != "auto" and "loss" not in own:
+        raise SpecError(f"no loss is called '{training.loss}'", "write auto or file.py:function")
+    if training.step and "step" not in own:
+        raise SpecError(f"'{training.step}' names no function", "write file.py:function")
+    return Hooks(
+        loss=_taking_x(found(own["loss"])) if "loss" in own else None,
+        step=found(own["step"]) if "step" in own else None,
+        augment=_augment(training.augment, data, found),
+        metric=_metric(training.metric, data, folder, code),
+        identity=" ".join(_identity(reference, folder) for reference in own.values()),
+    )
+
+
+def _guarded(reference: str, called: Callable[..., Any]) -> Callable[..., Any]:
+    """The user's function, whose failures are told as his."""
+
+    def guarded(*args: Any) -> Any:
+        try:
+            return called(*args)
+        except EdgepackError:
+            raise
+        except Exception as exc:
+            lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+            reason = f"{type(exc).__name__}: {lines[0] if lines else ''}"
+            raise SpecError(f"{reference} failed: {reason}", "mend the function") from exc
+
+    guarded.__wrapped__ = called  # type: ignore[attr-defined]
+    return guarded
+
+
+def _taking_x(called: Callable[..., Any]) -> Callable[[Any, Any, Any], Any]:
+    """A loss with the inputs as a third argument, whether the user's takes them or not."""
+    parameters = inspect.signature(called).parameters.values()
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    wants = len(places) > 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return called if wants else lambda y, outputs, x: called(y, outputs)
+
+
+def _augment(name: str, data: Data, found: Callable[[str], Callable[..., Any]]) -> Augment | None:
+    if name == "none":
+        return None
+    if name in CHANGES:
+        return built_in(name, data)
+    if ":" not in name:
+        known = ", ".join(["none", *CHANGES])
+        raise SpecError(f"no augmentation is called '{name}'", f"known: {known}, file.py:function")
+    called = found(name)
+
+    def augment(batch: Batch, rng: np.random.Generator) -> Batch:
+        x, y = called(unlisted(batch.x), batch.y, rng)
+        inputs = tuple(x) if len(batch.x) > 1 else (x,)
+        changed = Batch(x=tuple(np.asarray(array) for array in inputs), y=y)
+        shapes = [array.shape for array in changed.x]
+        if shapes != [array.shape for array in batch.x]:
+            raise SpecError(
+                f"{name} made samples of {shapes} from {[array.shape for array in batch.x]}",
+                "return samples of the same shapes",
+            )
+        return changed
+
+    return augment
+
+
+def _metric(name: str | None, data: Data, folder: Path, code: bool) -> Callable[[], Metric] | None:
+    if name is None:
+        return None
+
+    def metric() -> Metric:
+        return resolve(name, (), data.table.labels is not None, code, folder=folder)
+
+    metric()
+    return metric
+
+
+def _identity(reference: str, folder: Path) -> str:
+    file = folder / reference.rpartition(":")[0]
+    return f"{reference}={sha256(file.read_bytes())}"
+
+
+def unlisted(values: Any) -> Any:
+    """The one value of a sequence, else all of them as a list."""
+    return values[0] if len(values) == 1 else list(values)
