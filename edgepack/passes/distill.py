@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgepack.errors import SpecError
 from edgepack.passes.candidate import Candidate, Context
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, told
 from edgepack.passes.network import read, rebuild
 from edgepack.spec.fields import FORBID
 from edgepack.spec.steps import Distillation
@@ -20,14 +19,8 @@ class Options:
 
 
 def apply(candidate: Candidate, options: Options, context: Context) -> Candidate:
-    """Train a copy of the model to answer as the teacher does; its constraints hold.
-
-    Raises SpecError where the step does not train.
-    """
-    if context.training is None:
-        raise SpecError("step distill does not train", "add train = { epochs = … }")
+    """Train a copy of the model to answer as the teacher does; its constraints hold."""
     taught = replace(context, distill=context.distill or Distillation())
     model = rebuild(read(candidate.model))
     history = fit(model, taught, label="distill", constraints=candidate.constraints)
-    epochs = len(history.losses) if history else 0
-    return candidate.then("distill", model, changed=[f"all weights, {epochs} epochs"])
+    return candidate.then("distill", model, changed=told(history))

@@ -43,8 +43,10 @@ def _end(network: Network, value: Value) -> End | None:
     name = kind(call.layer)
     if name in ("Softmax", "Sigmoid"):
         return _probability(name.lower(), call)
-    if _is_seen_through(call, name) and call.inputs:
-        return _end(network, call.inputs[0])
+    if call.inputs and _is_seen_through(call, name):
+        before = call.inputs[0]
+        if network.producer(before).shapes[before.place][-1] == call.shapes[0][-1]:
+            return _end(network, before)
     activation = getattr(call.layer, "activation", None)
     if not callable(activation):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgepack.passes.candidate import Candidate, Context
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, told
 from edgepack.passes.network import read, rebuild
 from edgepack.spec.fields import FORBID
 
@@ -21,5 +21,4 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     """Train a copy of the model; its constraints hold."""
     model = rebuild(read(candidate.model))
     history = fit(model, context, label="finetune", constraints=candidate.constraints)
-    changed = [f"all weights, {len(history.losses)} epochs"] if history else []
-    return candidate.then("finetune", model, changed=changed)
+    return candidate.then("finetune", model, changed=told(history))

@@ -48,6 +48,15 @@ def fit(
     )
 
 
+def told(history: History | None) -> tuple[str, ...]:
+    """What a training did to a model, for its step's record."""
+    if history is None or history.best == 0:
+        return ()
+    epochs = history.best if history.best is not None else len(history.losses)
+    losses = f"loss {history.losses[0]:.4g} → {history.losses[epochs - 1]:.4g}"
+    return (f"all weights: {epochs} epochs, {losses}",)
+
+
 class Keeping:
     """Projects constrained weights after each update; remembers nothing."""
 

@@ -22,15 +22,13 @@ def objective(model: Any, context: Context, own: Hooks | None = None) -> Objecti
     """The objective that the context asks for; ``own`` are its training's hooks, if at hand.
 
     It may be asked for of the original model, before anything runs. Raises DataError where
-    labels are missing or do not suit the model's outputs, SpecError for a contradiction.
+    labels are missing or do not suit the model's outputs.
     """
     training, data = context.training, context.train
     if training is None or data is None:
         raise DataError("a training needs data", "add --train")
     own = own or hooks(training, data, context.folder, context.code)
     if own.step is not None:
-        if context.distill is not None:
-            raise SpecError("a step of one's own cannot distil", "leave out step or distill")
         return Own()
     if context.distill is None:
         return Labels(model, _truth(model, data, own, len(model.outputs)))

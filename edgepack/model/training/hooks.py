@@ -14,6 +14,7 @@ otherwise in the structure of the model's own.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.errors import EdgepackError, SpecError
+from edgepack.errors import DataError, EdgepackError, SpecError
 from edgepack.files import sha256
 from edgepack.model.data import Data
 from edgepack.model.metrics import Metric, resolve
@@ -52,40 +53,20 @@ def hooks(training: Training, data: Data, folder: Path = Path(), code: bool = Fa
     """The functions that a training names.
 
     ``folder`` is where files are looked for, ``code`` says whether they may be run. Raises
-    SpecError for what is unknown, missing, not allowed or contradictory; DataError where an
+    SpecError for files and functions that are missing or not allowed, DataError where an
     augmentation or a metric does not suit the data.
     """
-    if training.step and training.loss != "auto":
-        raise SpecError("a step of one's own has its own loss", "keep either step or loss")
-    if training.step and training.patience and not training.metric:
-        raise SpecError(
-            "patience needs something to judge by, and a step of one's own does not tell its loss",
-            "add metric = file.py:function, or leave patience out",
-        )
 
     def found(reference: str) -> Callable[..., Any]:
         return _guarded(reference, function(reference, folder, SpecError, code))
 
-    own = {
-        name: reference
-        for name, reference in (
-            ("loss", training.loss),
-            ("augment", training.augment),
-            ("step", training.step),
-            ("metric", training.metric),
-        )
-        if reference and ":" in reference
-    }
-    if training.loss != "auto" and "loss" not in own:
-        raise SpecError(f"no loss is called '{training.loss}'", "write auto or file.py:function")
-    if training.step and "step" not in own:
-        raise SpecError(f"'{training.step}' names no function", "write file.py:function")
+    own = training.loss != "auto"
     return Hooks(
-        loss=_taking_x(found(own["loss"])) if "loss" in own else None,
-        step=found(own["step"]) if "step" in own else None,
+        loss=_taking_x(found(training.loss)) if own else None,
+        step=found(training.step) if training.step else None,
         augment=_augment(training.augment, data, found),
         metric=_metric(training.metric, data, folder, code),
-        identity=" ".join(_identity(reference, folder) for reference in own.values()),
+        identity=" ".join(_identity(reference, folder) for reference in training.functions),
     )
 
 
@@ -119,9 +100,6 @@ def _augment(name: str, data: Data, found: Callable[[str], Callable[..., Any]]) 
         return None
     if name in CHANGES:
         return built_in(name, data)
-    if ":" not in name:
-        known = ", ".join(["none", *CHANGES])
-        raise SpecError(f"no augmentation is called '{name}'", f"known: {known}, file.py:function")
     called = found(name)
 
     def augment(batch: Batch, rng: np.random.Generator) -> Batch:
@@ -142,6 +120,12 @@ def _augment(name: str, data: Data, found: Callable[[str], Callable[..., Any]]) 
 def _metric(name: str | None, data: Data, folder: Path, code: bool) -> Callable[[], Metric] | None:
     if name is None:
         return None
+    labels = data.labels() if name.startswith("top") else None
+    if labels is not None and math.prod(labels.shape[1:-1]) > 1:
+        raise DataError(
+            f"{data.spec.id}: {name} is of one class a sample, but labels are {labels.shape[1:]}",
+            "write metric = file.py:function",
+        )
 
     def metric() -> Metric:
         return resolve(name, (), data.table.labels is not None, code, folder=folder)
