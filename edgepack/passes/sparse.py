@@ -152,6 +152,7 @@ class Pruning:
         import tensorflow as tf
 
         self.targets, self.options = targets, options
+        self.settled = not targets
         self.masks = [target.keep for target in targets]
         self.kernels = [variable(target.layer, target.weight) for target in targets]
         stays = [tf.Variable(keep, trainable=False) for keep in self.masks]
@@ -201,6 +202,7 @@ class Pruning:
     def after(self, done: int, total: int) -> None:
         """Zeros again where the update moved them."""
         self._project()
+        self.settled = done > last_due(self.options, total)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The masks."""
@@ -213,11 +215,16 @@ class Pruning:
 
 def due(options: Options, done: int, total: int) -> float | None:
     """The sparsity to prune to before update ``done`` of ``total``; None where none is due."""
-    last = max(total - 1, 0)
-    begin, end = (min(int(share * total), last) for share in (options.begin, options.end))
+    begin, end = min(int(options.begin * total), total - 1), last_due(options, total)
     if options.schedule == "constant":
-        return options.sparsity if done == begin else None
+        return options.sparsity if done == end else None
     if not begin <= done <= end or ((done - begin) % options.every and done != end):
         return None
     share = (done - begin) / (end - begin) if end > begin else 1.0
     return polynomial(share, initial=options.initial, final=options.sparsity, power=options.power)
+
+
+def last_due(options: Options, total: int) -> int:
+    """How many of ``total`` updates are done when the weights are pruned for the last time."""
+    share = options.begin if options.schedule == "constant" else options.end
+    return min(int(share * total), total - 1)
