@@ -119,14 +119,11 @@ def _larger_half(found: Floats) -> Bools:
     rows, columns = found.shape
     whole = columns // 4 * 4
     stay = np.zeros(found.shape, bool)
-    for part in (slice(0, whole), slice(whole, columns)):
-        group = found[:, part]
-        width = 4 if part.start == 0 else columns - whole
-        if group.size == 0:
-            continue
-        grouped = group.reshape(rows, -1, width)
-        order = np.argsort(-grouped, axis=-1, kind="stable")[..., : width // 2]
-        chosen = np.zeros(grouped.shape, bool)
-        np.put_along_axis(chosen, order, True, axis=-1)
-        stay[:, part] = chosen.reshape(rows, -1)
+    for part, width in ((slice(0, whole), 4), (slice(whole, columns), columns - whole)):
+        if found[:, part].size:
+            grouped = found[:, part].reshape(rows, -1, width)
+            larger = np.argsort(-grouped, axis=-1, kind="stable")[..., : width // 2]
+            chosen = np.zeros(grouped.shape, bool)
+            np.put_along_axis(chosen, larger, True, axis=-1)
+            stay[:, part] = chosen.reshape(rows, -1)
     return stay
