@@ -15,9 +15,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgepack.api import inspect, measure, pack, report
+    from edgepack.api import debug, inspect, measure, pack, report
     from edgepack.errors import EdgepackError
-    from edgepack.records import Facts, Measurement, Pack, Report
+    from edgepack.records import Debug, Facts, Measurement, Pack, Report
     from edgepack.spec.data import Dataset
     from edgepack.spec.device import Device
     from edgepack.spec.recipe import Recipe
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Dataset",
+    "Debug",
     "Device",
     "EdgepackError",
     "Facts",
@@ -36,17 +37,20 @@ __all__ = [
     "Report",
     "Target",
     "Trust",
+    "debug",
     "inspect",
     "measure",
     "pack",
     "report",
 ]
 _HOMES = {
+    "debug": "edgepack.api",
     "inspect": "edgepack.api",
     "measure": "edgepack.api",
     "pack": "edgepack.api",
     "report": "edgepack.api",
     "EdgepackError": "edgepack.errors",
+    "Debug": "edgepack.records",
     "Facts": "edgepack.records",
     "Measurement": "edgepack.records",
     "Pack": "edgepack.records",

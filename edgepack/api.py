@@ -8,10 +8,14 @@ from types import MappingProxyType
 
 from edgepack.errors import EdgepackError, FitError
 from edgepack.graph.facts import facts
-from edgepack.records import Facts, Measurement, Pack, Report
+from edgepack.records import Debug, Facts, Measurement, Pack, Report
+from edgepack.spec.data import Dataset
+from edgepack.spec.library import find
 from edgepack.spec.target import Target
 from edgepack.workflow import ask
+from edgepack.workflow.debug import Question, diagnose
 from edgepack.workflow.job import Trust
+from edgepack.workflow.limit import limit as parsed_limit
 from edgepack.workflow.measure import measure_all, request
 from edgepack.workflow.pack import pack_all
 from edgepack.workflow.report import build
@@ -93,6 +97,42 @@ def measure(
 def inspect(file: str | Path, target: Target | None = None) -> Facts:
     """What a flatbuffer is, and with ``target`` whether it fits. Raises ModelError."""
     return facts(Path(file), target)
+
+
+def debug(
+    model: str | Path,
+    file: str | Path,
+    *,
+    calibration: str,
+    evaluation: str | None = None,
+    limit: str | None = None,
+    target: str | None = None,
+    out: str | Path | None = None,
+    samples: int = 64,
+    trust: Trust | None = None,
+    folders: Sequence[Path] = (),
+    shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> Debug:
+    """Where an exported ``file`` departs from the ``model`` it was made of, layer by layer.
+
+    With ``limit`` (``accuracy=0.5pt``) and ``evaluation`` the mixed scheme that meets it is looked
+    for; ``out`` is where that file and its recipe go. A limit that nothing meets does not raise:
+    see ``rescued.met``. Raises SpecError, ModelError or DataError.
+    """
+    return diagnose(
+        Question(
+            model=Path(model),
+            file=Path(file),
+            calibration=find(Dataset, calibration),
+            evaluation=ask.dataset(evaluation),
+            limit=parsed_limit(limit) if limit is not None else None,
+            target=find(Target, target, folders) if target is not None else None,
+            out=Path(out) if out is not None else None,
+            samples=samples,
+            trust=trust or Trust(),
+            shapes=shapes,
+        )
+    )
 
 
 def report(folder: str | Path) -> Report:

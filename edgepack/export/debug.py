@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,15 @@ from numpy.typing import NDArray
 
 from edgepack.errors import DataError, ModelError
 from edgepack.events import step
-from edgepack.export import dissect, flatbuffer
-from edgepack.export.convert import to_float
+from edgepack.export import dissect
+from edgepack.export.choose import NEGLIGIBLE
 from edgepack.export.dissect import Slot
-from edgepack.export.failure import layer_names
-from edgepack.export.match import UNRELATED, check_related, labels, pairs
 from edgepack.export.observe import samples as singles
-from edgepack.export.rows import Evidence, Place, rows
-from edgepack.export.suggest import overall
+from edgepack.export.rows import Evidence, rows
+from edgepack.export.suggest import overall, strangers
+from edgepack.export.twins import Place, Two, side_by_side
 from edgepack.graph.facts import tensor_spec
-from edgepack.graph.parse import parse
-from edgepack.graph.types import Operator, Subgraph
+from edgepack.graph.types import Subgraph
 from edgepack.graph.values import carrier, dequantise, quantise
 from edgepack.model.data import Data
 from edgepack.model.load import Model
@@ -45,28 +42,6 @@ from edgepack.runtimes import child
 Arrays = list[NDArray[Any]]
 CHUNK_BYTES = 64 << 20
 MOST_BYTES = 512 << 20
-TOO_FEW = 0.5
-"""A file of whose operators less than this share is in the float model is another model's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Two:
-    """Both files, and which tensor of the exported one is which of the float one.
-
-    ``places`` are the operators that are looked at, ``lone`` those of them that can be run alone
-    and ``twins`` those whose float operator reads the same tensors.
-    """
-
-    model: Model
-    runtime: str
-    content: bytes
-    floats: bytes
-    exported: Subgraph
-    reference: Subgraph
-    same: Mapping[int, int]
-    places: tuple[Place, ...]
-    lone: tuple[Place, ...]
-    twins: tuple[Place, ...]
 
 
 def debug(
@@ -78,7 +53,7 @@ def debug(
     file is damaged, crashes its runtime, or was not made from the model; DataError where the data
     does not suit.
     """
-    two = _two(model, content, name, runtime)
+    two = side_by_side(model, content, name, runtime)
     evidence = Evidence(places=two.places)
     count = 0
     with step("run both models layer by layer") as advance:
@@ -91,80 +66,20 @@ def debug(
         (row for row in found if row.local_sqnr_db is not None or row.sqnr_db is not None),
         key=lambda row: row.local_sqnr_db if row.local_sqnr_db is not None else 999.0,
     )
-    matched = {place.operator.index for place in two.places}
     return Debug(
         model=model.name,
         file=name,
         sha256="",
         runtime=runtime,
         samples=count,
-        matched=len(matched),
-        unmatched=tuple(
-            f"{operator.name} {two.exported.tensors[operator.outputs[0]].name}"
-            for operator in _computing(two.exported)
-            if operator.index not in matched
-        ),
+        matched=len(two.places),
+        unmatched=two.unmatched,
         output=evidence.output.record(None),
         layers=tuple(found),
         ranked=tuple(dict.fromkeys(row.layer for row in ranked)),
         suggestions=overall(ranked),
+        notes=strangers(found),
     )
-
-
-def _two(model: Model, content: bytes, name: str, runtime: str) -> Two:
-    check_related(content, model, name)
-    content = flatbuffer.completed(content, model)
-    floats = to_float(model)
-    exported, reference = parse(content, name).main, parse(floats, model.name).main
-    same = pairs(reference, exported)
-    named = labels(reference, layer_names(model))
-    makers = {index: o for o in reference.operators for index in o.outputs}
-    places, lone, twins = [], [], []
-    for operator in _computing(exported):
-        other = makers.get(same.get(operator.outputs[0], -1))
-        if other is None or reference.tensors[other.outputs[0]].dtype != "float32":
-            continue
-        reads = [same.get(slot.tensor) for slot in dissect.slots(exported, [operator])]
-        place = Place(
-            operator=operator,
-            twin=other,
-            layer=named[other.index],
-            reads=tuple(
-                dict.fromkeys(
-                    named[makers[i].index] for i in reads if i is not None and i in makers
-                )
-            ),
-        )
-        places.append(place)
-        if None in reads or not dissect.can_stand_alone(exported, operator):
-            continue
-        lone.append(place)
-        theirs = [slot.tensor for slot in dissect.slots(reference, [other])]
-        if reads == theirs and dissect.can_stand_alone(reference, other):
-            twins.append(place)
-    if len(places) < TOO_FEW * len(_computing(exported)):
-        raise ModelError(
-            f"{name} was not made from {model.path}: of its {len(_computing(exported))} operators "
-            f"{len(places)} are in the float model",
-            UNRELATED,
-        )
-    return Two(
-        model=model,
-        runtime=runtime,
-        content=content,
-        floats=floats,
-        exported=exported,
-        reference=reference,
-        same=same,
-        places=tuple(places),
-        lone=tuple(lone),
-        twins=tuple(twins),
-    )
-
-
-def _computing(main: Subgraph) -> list[Operator]:
-    """The operators that are more than a change of type."""
-    return [o for o in main.operators if o.outputs and o.name not in ("QUANTIZE", "DEQUANTIZE")]
 
 
 def _chunks(two: Two, data: Data, most: int) -> Iterator[Arrays]:
@@ -197,7 +112,8 @@ def _gather(two: Two, inputs: Arrays, evidence: Evidence) -> None:
     piled = _computed(two, inputs)
     for place in two.places:
         wanted = real[place.twin.outputs[0]]
-        evidence.piled[place.index].add(piled[place.operator.outputs[0]], wanted)
+        found = _heard(two, place, piled[place.operator.outputs[0]], wanted)
+        evidence.piled[place.index].add(found, _heard(two, place, wanted, wanted))
         evidence.spread(place.twin.outputs[0]).add(wanted)
     for ours, theirs in zip(exported.outputs, reference.outputs, strict=True):
         if theirs in real and ours in piled:
@@ -213,7 +129,10 @@ def _gather(two: Two, inputs: Arrays, evidence: Evidence) -> None:
     ]
     alone = _alone(two.content, exported, two.lone, fed, two.runtime, twin=False)
     for place, found in zip(two.lone, alone, strict=True):
-        evidence.alone[place.index].add(found, real[place.twin.outputs[0]])
+        wanted = real[place.twin.outputs[0]]
+        evidence.alone[place.index].add(
+            _heard(two, place, found, wanted), _heard(two, place, wanted, wanted)
+        )
     if two.twins:
         _tell_apart(two, real, fed, evidence)
 
@@ -237,9 +156,22 @@ def _tell_apart(
     answers = _alone(two.floats, reference, two.twins, theirs, child.HOST, twin=True)
     for place, answer in zip(two.twins, answers, strict=True):
         wanted = real[place.twin.outputs[0]]
-        evidence.from_input[place.index].add(answer, wanted)
         spec = tensor_spec(exported.tensors[place.operator.outputs[0]])
-        evidence.from_output[place.index].add(dequantise(quantise(wanted, spec), spec), wanted)
+        held, heard = dequantise(quantise(wanted, spec), spec), _heard(two, place, wanted, wanted)
+        evidence.from_input[place.index].add(_heard(two, place, answer, wanted), heard)
+        evidence.from_output[place.index].add(_heard(two, place, held, wanted), heard)
+
+
+def _heard(two: Two, place: Place, values: NDArray[Any], wanted: NDArray[Any]) -> NDArray[Any]:
+    """``values``, but of logits only what their softmax notices beside the winner in ``wanted``.
+
+    Exports cut off the rest on purpose (``choose.sharpened``).
+    """
+    if place.twin.outputs[0] not in two.logits:
+        return values
+    floor = wanted.max(axis=-1, keepdims=True) - NEGLIGIBLE
+    heard: NDArray[Any] = np.maximum(values.reshape(wanted.shape), floor)
+    return heard
 
 
 def _reference(two: Two, inputs: Arrays) -> dict[int, NDArray[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from edgepack.errors import ModelError
@@ -49,9 +49,11 @@ def _users(model: Model, function: Any, operators: list[str]) -> list[str]:
     """The Keras layers, else the graph's scopes, in which these operators stand."""
     known = layer_names(model)
     found: dict[str, None] = {}
-    for node in nodes(function):
+    traced = list(nodes(function))
+    renamed = suffixed((node.name for node in traced), known)
+    for node in traced:
         if node.type in operators:
-            layer = layer_of(node.name, known)
+            layer = layer_of(node.name, known, renamed=renamed)
             scope = node.name.rpartition("/")[0] or node.name
             found[f"'{layer}' ({known[layer]})" if layer else f"'{scope}'"] = None
     return list(found)
@@ -80,16 +82,32 @@ def layer_names(model: Model) -> dict[str, str]:
     return {layer.name: type(layer).__name__ for layer in flat}
 
 
-def layer_of(scope: str, known: dict[str, str]) -> str | None:
+def layer_of(scope: str, known: dict[str, str], *, renamed: bool = False) -> str | None:
     """The innermost known layer in a scope such as ``functional_1/dense_1/MatMul``.
 
-    Tracing may append ``_1`` to a layer's name to keep scopes apart.
+    Tracing may append ``_1`` to a layer's name to keep scopes apart. Where it did so with every
+    layer (``renamed``), ``dense_1`` is the layer ``dense``, even if there is a ``dense_1`` too.
     """
     for part in reversed(re.split(r"[/;:@]", scope)):
-        for name in (part, re.sub(r"_\d+$", "", part)):
+        for name in (_plain(part), part) if renamed else (part, _plain(part)):
             if name in known:
                 return name
     return None
+
+
+def suffixed(scopes: Iterable[str], known: dict[str, str]) -> bool:
+    """Whether tracing has appended a number to every layer's name in these scopes.
+
+    An operator's own name, the last of a path, says nothing: some are called as layers are.
+    """
+    paths = {part for scope in scopes for part in scope.split(";")}
+    parts = {name for path in paths for name in re.split(r"[/:@]", path)[:-1]}
+    told = [part for part in parts if part in known or _plain(part) in known]
+    return bool(told) and all(_plain(part) != part and _plain(part) in known for part in told)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"_\d+$", "", name)
 
 
 def _layer_in(model: Model, text: str) -> str | None:

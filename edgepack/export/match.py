@@ -12,13 +12,17 @@ from collections.abc import Mapping
 
 from edgepack.errors import ModelError
 from edgepack.export.check import BRIDGES
-from edgepack.export.failure import layer_of
 from edgepack.export.plan import tags
 from edgepack.graph.parse import parse
 from edgepack.graph.types import Operator, Subgraph
 from edgepack.model.load import Model
 
 NO_NUMBERS = frozenset({"string", "resource", "variant", "complex64", "complex128"})
+FUSED = frozenset(
+    {"Activation", "BatchNormalization", "Dropout", "Functional", "LeakyReLU", "ReLU", "Sequential"}
+    | {"Softmax", "ZeroPadding1D", "ZeroPadding2D"}
+)
+"""Classes of layers that the converter fuses with the one before or behind, and of models."""
 UNRELATED = "give the model that the file was exported from"
 
 
@@ -93,20 +97,21 @@ def _computing(main: Subgraph) -> list[Operator]:
 def labels(main: Subgraph, layers: Mapping[str, str]) -> dict[int, str]:
     """What each operator of the float model is called: its Keras layer, else its own best name.
 
-    Each name is one that a recipe's selection can match; the rarest of an operator's names wins
-    where there is no Keras layer.
+    Each name is one that a recipe's selection can match. A fused operator is called after the
+    layer that computes, not after its activation; where there is no Keras layer the rarest of an
+    operator's names wins.
     """
-    known = tags(main, layers)
-    counts = Counter(tag for own in known.values() for tag in own)
-    named = {}
-    for operator in main.operators:
-        if not operator.outputs:
-            continue
-        name = main.tensors[operator.outputs[0]].name
-        own = [tag for tag in known[operator.index] if not tag.startswith("@")]
-        best = min(own, key=lambda tag: (counts[tag], -len(tag), tag), default=f"@{operator.name}")
-        named[operator.index] = layer_of(name, dict(layers)) or best
-    return named
+    tagged = tags(main, layers)
+    counts = Counter(tag for own in tagged.values() for tag in own)
+
+    def merit(tag: str) -> tuple[bool, bool, int, int, str]:
+        fused = layers.get(tag, "") in FUSED
+        return tag not in layers, fused, counts[tag], -len(tag), tag
+
+    return {
+        index: min((t for t in own if not t.startswith("@")), key=merit, default=min(own))
+        for index, own in tagged.items()
+    }
 
 
 def check_related(content: bytes, model: Model, name: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgepack.errors import SpecError
-from edgepack.export.failure import layer_of
+from edgepack.export.failure import layer_of, suffixed
 from edgepack.graph.types import Operator, Subgraph
 from edgepack.spec.recipe import Recipe
 
@@ -64,11 +64,15 @@ def assigned(main: Subgraph, recipe: Recipe, layers: Mapping[str, str]) -> list[
 def tags(main: Subgraph, layers: Mapping[str, str]) -> dict[int, set[str]]:
     """What each operator can be selected by."""
     heavy = [o.index for o in main.operators if _has_weights(main, o)]
+    known = dict(layers)
+    renamed = suffixed((name for o in main.operators for name in _names(main, o)), known)
     found: dict[int, set[str]] = {}
     for operator in main.operators:
         parts = re.split(r"[/;:]", ";".join(_names(main, operator)))
-        own = {part for part in parts if part} | {f"@{operator.name}"}
-        own |= {layer for part in parts if (layer := layer_of(part, dict(layers)))}
+        made_by = {part: layer_of(part, known, renamed=renamed) for part in parts if part}
+        # Where scopes were renamed, one may be called as another layer is.
+        own = {part for part, layer in made_by.items() if part not in known or part == layer}
+        own |= {layer for layer in made_by.values() if layer} | {f"@{operator.name}"}
         if heavy and operator.index == heavy[0]:
             own.add("@first")
         if heavy and operator.index == heavy[-1]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgepack.export.spread import Error, Spread, ratio
 from edgepack.export.suggest import suggestion
+from edgepack.export.twins import Place
 from edgepack.export.weights import CHANNEL_AXIS
 from edgepack.graph.constants import values
 from edgepack.graph.cost import operator_cost
@@ -17,21 +18,6 @@ from edgepack.graph.facts import tensor_spec
 from edgepack.graph.types import BITS, Operator, Subgraph
 from edgepack.graph.weights import Source, filter_of, form, sources
 from edgepack.records import LayerError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """An operator of the exported file, its ``twin`` in the float model, and their layer."""
-
-    operator: Operator
-    twin: Operator
-    layer: str
-    reads: tuple[str, ...] = ()
-
-    @property
-    def index(self) -> int:
-        """The exported operator's."""
-        return self.operator.index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +98,7 @@ def _row(
         output_range_ratio=after.range_ratio(_span(spec.scale, output.dtype)),
         output_channel_ratio=after.channel_ratio,
         weight_channel_ratio=_weight_ratio(place.twin, known[1]),
+        weight_sqnr_db=_weight_sqnr(source, filter_of(place.twin, known[1])),
         reads=place.reads,
     )
     return replace(row, suggestion=suggestion(row))
@@ -146,3 +133,23 @@ def _weight_ratio(operator: Operator, known: Mapping[int, Source]) -> float | No
         return None
     weights = np.abs(values(source.tensor).astype(np.float64))
     return ratio(weights.max(axis=tuple(i for i in range(weights.ndim) if i != axis)))
+
+
+def _weight_sqnr(ours: Source | None, theirs: Source | None) -> float | None:
+    """How far the exported weights are from the float model's; None where none can be compared."""
+    if ours is None or theirs is None or theirs.tensor.dtype != "float32":
+        return None
+    mine, error = ours.tensor, Error()
+    if mine.shape != theirs.tensor.shape or mine.granularity == "blockwise":
+        return None
+    real = values(mine).astype(np.float64)
+    if (scaling := mine.quantisation) is not None and len(scaling.scales):
+        shape = [-1 if axis == scaling.axis else 1 for axis in range(real.ndim)]
+        per_tensor = len(scaling.scales) == 1
+        scales, zeros = (
+            a.reshape([1] * real.ndim if per_tensor else shape)
+            for a in (scaling.scales.astype(np.float64), scaling.zero_points)
+        )
+        real = (real - zeros) * scales
+    error.add(real, values(theirs.tensor))
+    return error.sqnr_db

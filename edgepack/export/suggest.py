@@ -16,6 +16,8 @@ WIDE_RANGE = 3.0
 UNEVEN = 8.0
 """Where the largest channel is so many times the median one, most channels lose three bits."""
 MANY = 4
+OTHERS_DB = 10.0
+"""4-bit weights are about 20 dB from their floats."""
 FOUR_BITS = ("int4", "int2", "uint4")
 
 
@@ -116,7 +118,7 @@ def overall(ranked: Sequence[LayerError]) -> tuple[Suggestion, ...]:
     if len(names) > MANY and 2 * len(names) > len({row.layer for row in ranked}):
         return (
             Suggestion(
-                what="train with qat, or export in int16x8",
+                what=f"train with qat, or export in {_narrowest(bad)}",
                 why=f"{len(names)} layers have errors of their own within {HURTS_DB:g} dB of "
                 "their signal: single layers are not the cause",
             ),
@@ -128,4 +130,21 @@ def overall(ranked: Sequence[LayerError]) -> tuple[Suggestion, ...]:
             why=f"{len(names)} of {len({row.layer for row in ranked})} layers have errors of "
             f"their own within {HURTS_DB:g} dB of their signal",
         ),
+    )
+
+
+def _narrowest(rows: Sequence[LayerError]) -> str:
+    """The next wider scheme for a whole model."""
+    return "int8" if any(row.weights in FOUR_BITS for row in rows) else "int16x8"
+
+
+def strangers(rows: Sequence[LayerError]) -> tuple[str, ...]:
+    """A warning where the file's weights are plainly not the model's."""
+    known = [row.weight_sqnr_db for row in rows if row.weights is not None]
+    told = sorted(value for value in known if value is not None)
+    if not told or told[len(told) // 2] >= OTHERS_DB:
+        return ()
+    return (
+        f"its weights are not the model's ({told[len(told) // 2]:.1f} dB in the median layer): "
+        "where it was trained or changed after the model, that counts as error here",
     )

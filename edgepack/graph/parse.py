@@ -23,7 +23,7 @@ IDENTIFIER = b"TFL3"
 MOST_NESTED = 100
 MOST_WALKED = 20_000_000
 """Each entry point is planned with all that it calls: what many share is walked as often."""
-_FOREIGN = (
+FOREIGN = (
     struct.error,
     ValueError,
     TypeError,
@@ -33,6 +33,7 @@ _FOREIGN = (
     OverflowError,
     AssertionError,
 )
+"""What the schema's accessors raise where a file is damaged."""
 
 
 def read(path: Path) -> Graph:
@@ -64,7 +65,7 @@ def parse(content: bytes, name: str) -> Graph:
         return _read_model(content, name)
     except Malformed as error:
         raise ModelError(f"{name}: {error}", HINT) from error
-    except _FOREIGN as error:
+    except FOREIGN as error:
         raise ModelError(f"{name}: a damaged or truncated model ({error})", HINT) from error
     except MemoryError as error:
         raise ModelError(f"{name}: too large for this machine's memory", HINT) from error

@@ -43,7 +43,8 @@ class LayerError(TensorError):
     local error that come of rounding what it reads, of its weights and arithmetic, and of
     rounding its output. ``input_range_ratio`` and ``output_range_ratio`` say how many times wider
     a range is than the one that holds 99.9 % of the values; the channel ratios how many times
-    larger the largest channel is than the median one. ``reads`` names the layers it reads.
+    larger the largest channel is than the median one. ``weight_sqnr_db`` is how far the file's
+    weights are from the float model's. ``reads`` names the layers it reads.
     """
 
     layer: str
@@ -63,6 +64,7 @@ class LayerError(TensorError):
     output_range_ratio: float | None = None
     output_channel_ratio: float | None = None
     weight_channel_ratio: float | None = None
+    weight_sqnr_db: float | None = None
     reads: tuple[str, ...] = ()
     suggestion: Suggestion | None = None
 

@@ -96,7 +96,8 @@ def diagnose(asked: Question) -> Debug:
     found = debug(
         model, content, str(asked.file), sets.calibration, runtime=here, most=asked.samples
     )
-    found = replace(found, sha256=sha256(content), notes=_notes(runtime, here, sets.overlapping))
+    notes = (*found.notes, *_notes(runtime, here, sets.overlapping))
+    found = replace(found, sha256=sha256(content), notes=notes)
     if asked.limit is not None and evaluation is not None and metric is not None:
         patient = Patient(
             model=model,
