@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepack.errors import DataError, EdgepackError, FitError, ModelError
+from edgepack.errors import EdgepackError, ModelError
 from edgepack.events import step
 from edgepack.export import converter, flatbuffer
 from edgepack.export.calibrate import Range
 from edgepack.export.check import check_structure, left_float
-from edgepack.export.choose import Way, automatic, limits
+from edgepack.export.choose import PLAIN, Way, automatic, limits
 from edgepack.export.convert import Traced, to_float, trace
 from edgepack.export.failure import layer_names
+from edgepack.export.learned import Learned, learned, lost, shared, spread
 from edgepack.export.observe import Statistics, watch
 from edgepack.export.plan import Assigned, assigned
 from edgepack.export.quantizer import QuantizerFailed, quantised
+from edgepack.export.suitable import method_of, refuse, require_data
 from edgepack.export.weights import prepared
 from edgepack.graph.parse import parse
 from edgepack.model.data import Data
 from edgepack.model.load import Model
-from edgepack.runtimes.schemes import Method, method, refusal
+from edgepack.runtimes.schemes import Method
 from edgepack.runtimes.tables import Runtime
 from edgepack.spec.recipe import Recipe
 
@@ -57,6 +59,7 @@ class Work:
     content: bytes
     plan: tuple[Assigned, ...]
     method: Method
+    learned: Learned | None = None
 
 
 def export(model: Model, recipe: Recipe, runtime: Runtime, calibration: Data | None) -> Exported:
@@ -68,26 +71,27 @@ def export(model: Model, recipe: Recipe, runtime: Runtime, calibration: Data | N
     empty, ModelError where the model cannot be converted, SpecError for a selection of no layer.
     """
     refuse(recipe, runtime, None)
-    if recipe.needs_calibration and (calibration is None or not len(calibration)):
-        raise DataError(
-            f"recipe {recipe.id}: {recipe.scheme} needs calibration data for activations' ranges",
-            "give --calibration, about 200 typical samples, or use the recipe dynamic",
-        )
     with step("convert"):
         content = to_float(model, allow_flex=recipe.allow_flex)
+        found = learned(content, model) if model.content is None else None
+    content = found.content if found is not None else content
     main = parse(content, model.name).main
+    require_data(recipe, calibration, spread(main, found.ranges)[1] if found else None)
     operators = {operator.name for operator in main.operators}
     refuse(recipe, runtime, operators)
     if recipe.scheme == "float32":
-        exported = Exported(content=content, producer=_float_producer(model))
+        exported = _noted(
+            Exported(content=content, producer=_float_producer(model)), _unranged(recipe, found)
+        )
     else:
         work = Work(
             model=model,
             recipe=recipe,
-            data=calibration if recipe.needs_calibration else None,
+            data=calibration if recipe.quantises_activations else None,
             content=content,
             plan=tuple(assigned(main, recipe, layer_names(model))),
-            method=_method(runtime, recipe, operators),
+            method=method_of(runtime, recipe, operators, learned=found is not None),
+            learned=found,
         )
         with step(f"quantise to {recipe.scheme}"):
             exported = _made(work)
@@ -95,26 +99,10 @@ def export(model: Model, recipe: Recipe, runtime: Runtime, calibration: Data | N
     return exported
 
 
-def refuse(recipe: Recipe, runtime: Runtime, operators: Collection[str] | None) -> None:
-    """Raises FitError where the runtime refuses or miscomputes one of the recipe's schemes."""
-    for scheme in sorted(recipe.schemes):
-        if (found := refusal(runtime, scheme, ops=operators)) is not None:
-            nearest = f"the nearest scheme that works is {found.nearest}" if found.nearest else ""
-            raise FitError(
-                f"recipe {recipe.id}: {scheme} does not work on {runtime.name}: {found.why}",
-                nearest,
-                needs=scheme,
-                has=runtime.name,
-            )
-
-
-def _method(runtime: Runtime, recipe: Recipe, operators: Collection[str]) -> Method:
-    """How the scheme is made; a mixed one by the quantizer, as its most careful part needs."""
-    if recipe.scheme != "mixed":
-        return method(runtime, recipe.scheme, operators) or Method(producer="quantizer")
-    parts = [method(runtime, scheme, operators) for scheme in recipe.schemes]
-    shared = frozenset().union(*(part.per_tensor for part in parts if part))
-    return Method(producer="quantizer", per_tensor=shared)
+def _unranged(recipe: Recipe, found: Learned | None) -> str:
+    if found is None or recipe.quantises_activations:
+        return ""
+    return f"the model's fake-quant nodes were taken out: {recipe.scheme} rounds no activation"
 
 
 def _float_producer(model: Model) -> str:
@@ -123,8 +111,11 @@ def _float_producer(model: Model) -> str:
 
 def _made(work: Work) -> Exported:
     """By the method's producer; by the other one where it fails or leaves floats in int8."""
-    if work.data is not None:
+    if work.recipe.quantises_activations:
         _refuse_loops(work)
+    if work.learned is not None:
+        made = _noted(_by_learned(work, work.learned), _unranged(work.recipe, work.learned))
+        return _noted(made, _still_float(work, made))
     note = ""
     if work.model.content is None and work.method.producer == "converter":
         try:
@@ -145,16 +136,19 @@ def _made(work: Work) -> Exported:
             raise
         log.debug("litert-quantizer failed", exc_info=True)
         return _noted(_by_converter(work), f"by the converter, because {error.message}")
+    left = _still_float(work, exported)
+    if left and _converter_can(work):
+        try:
+            return _noted(_by_converter(work), f"by the converter, for by litert-quantizer {left}")
+        except EdgepackError:
+            log.debug("the converter failed too", exc_info=True)
+    return _noted(exported, left or note)
+
+
+def _still_float(work: Work, exported: Exported) -> str:
+    """What to note of operators that an integer scheme left in float32."""
     left = left_float(exported.content) if work.recipe.scheme in ("int8", "int16x8") else ()
-    if left:
-        names = ", ".join(left)
-        if _converter_can(work):
-            try:
-                return _noted(_by_converter(work), f"by the converter, so that {names} is integer")
-            except EdgepackError:
-                log.debug("the converter failed too", exc_info=True)
-        note = f"{names} stayed float32: neither tool has an integer form of it"
-    return _noted(exported, note)
+    return f"{', '.join(left)} stayed float32: no tool has an integer form of it" if left else ""
 
 
 def _converter_can(work: Work) -> bool:
@@ -216,6 +210,24 @@ def _by_quantizer(work: Work) -> Exported:
     )
     content = make(way, watched.whole, limits(way, watched.whole))
     return Exported(content=content, producer=QUANTIZER, calibrator=calibrator)
+
+
+def _by_learned(work: Work, found: Learned) -> Exported:
+    """By litert-quantizer with exactly the learned ranges; what they leave open is calibrated."""
+    main = parse(work.content, work.model.name).main
+    if not work.recipe.quantises_activations:
+        return Exported(content=_quantised(work, work.content, None, {}), producer=QUANTIZER)
+    known, missing = spread(main, found.ranges)
+    note = ""
+    if missing and work.data is not None:
+        seen = watch(work.content, work.data, work.model.inputs, foreign=False).whole
+        known = {**limits(PLAIN, seen), **known}
+        note = f"calibrated by minmax, for no fake-quant node covers it: {', '.join(missing)}"
+    _, largest = prepared(work.content, work.plan, {}, work.method.per_tensor)
+    own = shared(found.largest, main, work.method.per_tensor)
+    content = _quantised(work, work.content, known, {**largest, **own})
+    made = Exported(content=content, producer=QUANTIZER, calibrator="minmax" if note else "learned")
+    return _noted(_noted(made, note), lost(content, found))
 
 
 def _refuse_loops(work: Work) -> None:

@@ -18,7 +18,7 @@ registered = keras.saving.register_keras_serializable(package="edgepack")
 
 
 @registered
-class FakeQuantRange(keras.layers.Layer):
+class FakeQuantRange(keras.layers.Layer):  # type: ignore[misc]
     """Rounds its input to the steps of one range; the shape stays.
 
     ``low`` and ``high`` are the range's ends. With ``learned`` each is stretched by 2 to the
@@ -201,14 +201,14 @@ class _Convolution(FakeQuantKernel):
 
 
 @registered
-class FakeQuantConv1D(_Convolution, keras.layers.Conv1D):
+class FakeQuantConv1D(_Convolution, keras.layers.Conv1D):  # type: ignore[misc]
     """Conv1D with a fake-quantised kernel."""
 
     edgepack_kind = "Conv1D"
 
 
 @registered
-class FakeQuantConv2D(_Convolution, keras.layers.Conv2D):
+class FakeQuantConv2D(_Convolution, keras.layers.Conv2D):  # type: ignore[misc]
     """Conv2D with a fake-quantised kernel."""
 
     edgepack_kind = "Conv2D"
@@ -231,14 +231,14 @@ class _Transposed(FakeQuantKernel):
 
 
 @registered
-class FakeQuantConv1DTranspose(_Transposed, keras.layers.Conv1DTranspose):
+class FakeQuantConv1DTranspose(_Transposed, keras.layers.Conv1DTranspose):  # type: ignore[misc]
     """Conv1DTranspose with a fake-quantised kernel."""
 
     edgepack_kind = "Conv1DTranspose"
 
 
 @registered
-class FakeQuantConv2DTranspose(_Transposed, keras.layers.Conv2DTranspose):
+class FakeQuantConv2DTranspose(_Transposed, keras.layers.Conv2DTranspose):  # type: ignore[misc]
     """Conv2DTranspose with a fake-quantised kernel."""
 
     edgepack_kind = "Conv2DTranspose"
@@ -260,21 +260,21 @@ class _Depthwise(FakeQuantKernel):
 
 
 @registered
-class FakeQuantDepthwiseConv1D(_Depthwise, keras.layers.DepthwiseConv1D):
+class FakeQuantDepthwiseConv1D(_Depthwise, keras.layers.DepthwiseConv1D):  # type: ignore[misc]
     """DepthwiseConv1D with a fake-quantised kernel."""
 
     edgepack_kind = "DepthwiseConv1D"
 
 
 @registered
-class FakeQuantDepthwiseConv2D(_Depthwise, keras.layers.DepthwiseConv2D):
+class FakeQuantDepthwiseConv2D(_Depthwise, keras.layers.DepthwiseConv2D):  # type: ignore[misc]
     """DepthwiseConv2D with a fake-quantised kernel."""
 
     edgepack_kind = "DepthwiseConv2D"
 
 
 @registered
-class FakeQuantDense(FakeQuantKernel, keras.layers.Dense):
+class FakeQuantDense(FakeQuantKernel, keras.layers.Dense):  # type: ignore[misc]
     """Dense with a fake-quantised kernel."""
 
     edgepack_kind = "Dense"
@@ -285,7 +285,7 @@ class FakeQuantDense(FakeQuantKernel, keras.layers.Dense):
 
 
 @registered
-class FreezableBatchNormalization(keras.layers.BatchNormalization):
+class FreezableBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """BatchNormalization that uses its moving statistics in training, too, once ``frozen`` is 1."""
 
     edgepack_kind = "BatchNormalization"

@@ -32,7 +32,10 @@ SHRINKS = np.linspace(1.0, 0.3, 36)
 class Wishes(Protocol):
     """The pass's options, as far as they concern the layers."""
 
-    ranges: Any
+    @property
+    def ranges(self) -> str:
+        """``learned`` or ``moving-average``."""
+        ...
 
     def shares(self, name: str) -> bool:
         """Whether a kernel has one step for the whole tensor."""

@@ -7,7 +7,7 @@ rows; the rest is looking up.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,13 +117,19 @@ def form(scheme: str, producer: Producer, op: str, *, per_tensor: bool = False) 
     )
 
 
-def method(runtime: Runtime, scheme: str, ops: Collection[str] = COMMON) -> Method | None:
+def method(
+    runtime: Runtime,
+    scheme: str,
+    ops: Collection[str] = COMMON,
+    producers: Sequence[Producer] | None = None,
+) -> Method | None:
     """How to make ``scheme`` for a model with these operators; None where no way is right.
 
-    A form that has no row has not been tried: it counts as right, since every export is
-    compared in the target's own runtime afterwards.
+    ``producers`` are those asked, by default all that can make the scheme. A form that has no
+    row has not been tried: it counts as right, since every export is compared in the target's
+    own runtime afterwards.
     """
-    for producer in PRODUCERS[scheme]:
+    for producer in PRODUCERS[scheme] if producers is None else producers:
         per_tensor = frozenset(op for op in ops if _needs_per_tensor(runtime, scheme, producer, op))
         made = Method(producer=producer, per_tensor=per_tensor)
         if not _faults(runtime, scheme, made, ops):

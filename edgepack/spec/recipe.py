@@ -68,9 +68,15 @@ class Recipe:
         return tuple(dict.fromkeys([*(part.scheme for part in self.mixed), self.otherwise]))
 
     @property
-    def needs_calibration(self) -> bool:
-        """Whether activations are quantised, so that their ranges must be observed."""
+    def quantises_activations(self) -> bool:
+        """Whether activations become integers: then calibration data is used where it is given."""
         return not {"int8", "int16x8", "int4"}.isdisjoint(self.schemes)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether activations' ranges must be observed; a ``qat`` that trains learns them."""
+        learned = self.needs_train and any(step.name == "qat" for step in self.steps)
+        return self.quantises_activations and not learned
 
     @property
     def families(self) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def pack_cell(cell: Cell, source: Source) -> Pack:
 
     Raises SpecError only where the folder cannot be written.
     """
-    calibration = source.calibration if cell.recipe.needs_calibration else None
+    calibration = source.calibration if cell.recipe.quantises_activations else None
     blank = Pack(
         model=source.model.name,
         target=cell.target.id,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from edgepack.errors import DataError, FitError, SpecError
-from edgepack.export.quantise import refuse
+from edgepack.export.suitable import refuse
 from edgepack.model.data import Data, open_data, overlap
 from edgepack.model.metrics import Metric, resolve
 from edgepack.records import TensorSpec
