@@ -52,7 +52,7 @@ def test_an_epoch_is_every_sample_once_in_an_order_of_its_own(tmp_path, monkeypa
     first, second, again = (
         [numbers(batch) for batch in batches.epoch(rows, epoch)] for epoch in (0, 1, 0)
     )
-    assert sorted(sum(first, [])) == list(range(20))
+    assert sorted(n for batch in first for n in batch) == list(range(20))
     assert [len(batch) for batch in first] == [5] * 4
     assert [sorted(b) for b in first] == [sorted(b) for b in again]
     assert [sorted(b) for b in first] != [sorted(b) for b in second]
@@ -72,7 +72,7 @@ def test_judged_batches_hold_every_row_and_are_not_augmented(tmp_path):
     batches = Batches(counted(tmp_path, rows=150), 8, 1, ("float64",), doubled)
     rows = np.arange(3, 150)
     plain = list(batches.plain(rows))
-    assert sum((numbers(batch) for batch in plain), []) == list(rows)
+    assert [n for batch in plain for n in numbers(batch)] == list(rows)
     assert plain[0].x[0].dtype == np.float64
     assert all(n % 2 == 0 for batch in batches.epoch(rows, 0) for n in numbers(batch))
 
