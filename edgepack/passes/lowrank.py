@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from edgepack.errors import DataError
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.chains import Piece, names, replaced, without
 from edgepack.passes.fit import fit
@@ -33,7 +32,8 @@ class Options:
     takes for each layer what keeps most at its cost. ``rank``: ``budget`` keeps the share
     ``keep`` of all the model's ``measure``, with rank where it brings most; ``energy`` keeps that
     share of each kernel's energy; ``vbmf`` keeps what stands out of the noise (Nakajima et al.
-    2013). ``data`` makes SVD go by the error of the outputs on samples instead of the weights'.
+    2013). ``data`` makes SVD go by the error of the outputs on samples, if there are any, instead
+    of the weights': it keeps far more accuracy.
     """
 
     __pydantic_config__ = FORBID
@@ -42,7 +42,7 @@ class Options:
     keep: Share = 0.7
     measure: Literal["params", "macs"] = "params"
     energy: Share = 0.9
-    data: bool = False
+    data: bool = True
 
 
 def apply(candidate: Candidate, options: Options, context: Context) -> Candidate:
@@ -87,6 +87,12 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
             f"{100 * left / total:.0f} % of the {options.measure} left, {100 * options.keep:.0f} % "
             "asked: these layers cannot be made smaller"
         )
+    if chains and _looks(options):
+        changed.append(
+            "SVD by the error of the outputs on samples"
+            if moments
+            else "SVD by the weights' error: there are no samples"
+        )
     model = replaced(network, chains)
     constraints, words = without(candidate.constraints, chains)
     history = fit(model, context, label="lowrank", constraints=constraints)
@@ -115,16 +121,16 @@ def _layers(network: Network, context: Context) -> tuple[dict[str, Call], list[t
     return chosen, list(skipped.items())
 
 
+def _looks(options: Options) -> bool:
+    """Whether samples are of use."""
+    return options.data and options.method in ("auto", "svd")
+
+
 def _moments(
     network: Network, chosen: Mapping[str, Call], options: Options, context: Context
 ) -> dict[str, Moments]:
-    if not options.data or options.method not in ("auto", "svd") or not chosen:
+    if not _looks(options) or context.samples is None or not chosen:
         return {}
-    if context.samples is None:
-        raise DataError(
-            "lowrank with data = true looks at samples, and there are none",
-            "add --calibration or --train",
-        )
     return output_moments(network, set(chosen), context.samples)
 
 

@@ -14,6 +14,7 @@ from edgepack.passes.layers import variable
 from edgepack.passes.network import Network, rebuild
 
 MOST_SAMPLES = 1024
+"""Taken evenly from all of the data, which may be sorted by class."""
 BATCH = 32
 RIDGE = 1e-4
 """Of the mean square of the regressors, so that directions without signal stay small."""
@@ -119,13 +120,10 @@ def watch(
     if not taps:
         return
     watched = keras.Model(model.inputs, [tensor for _, found in taps for tensor in found])
-    done = 0
-    for batch in data.batches(BATCH):
+    chosen = np.linspace(0, len(data) - 1, min(len(data), MOST_SAMPLES)).astype(np.int64)
+    for batch in data.select(np.unique(chosen)).batches(BATCH):
         given = [tf.constant(array) for array in batch.x]
         made = iter(keras.tree.flatten(watched(given, training=False)))
         for name, found in taps:
             rows = [np.asarray(next(made), np.float64) for _ in found]
             yield name, [array.reshape(-1, array.shape[-1]) for array in rows]
-        done += len(batch.x[0])
-        if done >= MOST_SAMPLES:
-            return

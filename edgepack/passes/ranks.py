@@ -69,7 +69,7 @@ def choices(
     inputs, outputs = kernel.shape[-2:]
     area = int(np.prod(kernel.shape[:-2], dtype=np.int64))
     size = area * inputs * outputs
-    parts = [
+    parts: list[Any] = [
         (0, np.zeros((1, 2), np.int64), np.array([size]), np.array([size * places.after]), [0.0])
     ]
     if "svd" in methods:
@@ -147,22 +147,25 @@ def by_energy(table: Choices, energy: float, measure: str) -> int:
 
 
 def by_vbmf(table: Choices, kernel: NDArray[Any], measure: str) -> int:
-    """The cheapest row at or above the ranks that stand out of the noise; 0 where none does."""
-    found = {1: (factorise.vbmf_rank(factorise.unfold(kernel)), 0)}
+    """The cheapest row of a method at or above the ranks that stand out of the noise.
+
+    Of several methods' the one that keeps most; 0 where none finds a rank, or costs less.
+    """
+    unfolded = {1: factorise.unfold(kernel)}
     if (table.method == 2).any():
-        found[2] = (factorise.vbmf_rank(factorise.spatial(kernel)), 0)
+        unfolded[2] = factorise.spatial(kernel)
+    least = {method: (factorise.vbmf_rank(matrix), 0) for method, matrix in unfolded.items()}
     if (table.method == 3).any():
         modes = (np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1) for axis in (-2, -1))
         first, second = (factorise.vbmf_rank(matrix) for matrix in modes)
-        found[3] = (first, second)
-    cost = np.full(len(table.method), np.iinfo(np.int64).max)
-    cost[0] = table.cost(measure)[0]
-    for method, least in found.items():
-        if least[0] == 0 or (method == 3 and least[1] == 0):
-            continue
-        fits = (table.method == method) & (table.ranks >= np.array(least)).all(1)
-        cost[fits] = table.cost(measure)[fits]
-    return int(np.argmin(cost))
+        least[3] = (first, second)
+    found = [0]
+    for method, (first, second) in least.items():
+        fits = (table.method == method) & (table.ranks >= np.array((first, second))).all(1)
+        if first and (method != 3 or second) and fits.any():
+            cost = np.where(fits, table.cost(measure), np.iinfo(np.int64).max)
+            found.append(int(np.argmin(cost)))
+    return min(found[1:] or found, key=lambda row: float(table.lost[row]))
 
 
 def by_budget(tables: Sequence[Choices], budget: int, measure: str) -> list[int]:

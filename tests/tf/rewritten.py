@@ -28,16 +28,27 @@ def feed(model: Any, count: int = 4, seed: int = 1) -> Any:
     return made if len(made) > 1 else made[0]
 
 
-def data(model: Any, count: int = 64, seed: int = 2) -> Any:
+class Rows:
+    """Samples in memory, with what passes ask of ``edgepack.model.data.Data``."""
+
+    def __init__(self, *x: np.ndarray) -> None:
+        self.x = x
+
+    def __len__(self) -> int:
+        return len(self.x[0])
+
+    def select(self, indices: Any) -> Rows:
+        return Rows(*(x[indices] for x in self.x))
+
+    def batches(self, size: int):
+        for start in range(0, len(self), size):
+            yield SimpleNamespace(x=tuple(x[start : start + size] for x in self.x), y=None)
+
+
+def data(model: Any, count: int = 64, seed: int = 2) -> Rows:
     """Samples that a pass can look at."""
     given = feed(model, count, seed)
-    arrays = given if isinstance(given, list) else [given]
-
-    def batches(size: int):
-        for start in range(0, count, size):
-            yield SimpleNamespace(x=tuple(x[start : start + size] for x in arrays), y=None)
-
-    return SimpleNamespace(batches=batches)
+    return Rows(*(given if isinstance(given, list) else [given]))
 
 
 def answers(model: Any, x: Any) -> list[np.ndarray]:

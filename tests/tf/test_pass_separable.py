@@ -11,7 +11,7 @@ from edgepack.passes.lowrank import cost
 from edgepack.passes.network import read
 from edgepack.passes.separable import Options, apply
 from tests.graphs import GRAPHS, graph, settled
-from tests.tf.rewritten import answers, context, data, feed, int8_db, same_ends, saved_again
+from tests.tf.rewritten import Rows, answers, context, data, feed, int8_db, same_ends, saved_again
 
 pytestmark = pytest.mark.tf
 
@@ -54,9 +54,8 @@ def test_a_kernel_that_is_separable_is_found(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_refitting_and_multipliers_come_nearer(form):
     model = one(*FORMS[form], filters=40)
-    samples = data(model)
     given = feed(model, 200).cumsum(1) / 3  # neighbours are alike, as in images
-    samples.batches = lambda size: iter([type("B", (), {"x": (given,)})()])
+    samples = Rows(given)
     x = feed(model, 32, 3).cumsum(1) / 3
     wanted = answers(model, x)[0]
 
@@ -73,7 +72,7 @@ def test_refitting_carries_the_bias_of_inputs_that_are_not_centred():
     model = one("Conv2D", {"kernel_size": 3}, (9, 8, 8), filters=40)
     given = feed(model, 200) + 3.0
     samples = data(model)
-    samples.batches = lambda size: iter([type("B", (), {"x": (given,)})()])
+    samples = Rows(given)
     x = feed(model, 16, 5) + 3.0
     wanted = answers(model, x)[0]
     errors = [
