@@ -1,0 +1,85 @@
+"""A width multiplier: every layer keeps the same share of its channels (Howard et al. 2017).
+
+Unlike a fresh, narrower network it keeps the most important channels with their weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Interval
+
+from edgepack.passes.candidate import Candidate, Context
+from edgepack.passes.compensate import compensated
+from edgepack.passes.fit import fit
+from edgepack.passes.importance import Criterion, importance
+from edgepack.passes.network import read
+from edgepack.passes.slicing import Kept, cut_constraints, cut_model
+from edgepack.passes.ties import trace
+from edgepack.passes.units import Units
+from edgepack.spec.fields import FORBID, Count
+
+SAMPLES = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How wide the network stays.
+
+    ``alpha`` is the share of the channels that each free set of channels keeps, as a multiple of
+    ``multiple`` (by default what the target's kernels like) and at least ``min_channels``.
+    ``criterion`` says which are the most important ones, as in ``prune-filters``. Layers that
+    read channels which went are refitted on samples, if there are any.
+    """
+
+    __pydantic_config__ = FORBID
+    alpha: Annotated[float, Interval(gt=0, lt=1)] = 0.75
+    multiple: Count | None = None
+    min_channels: Count = 2
+    criterion: Criterion = "l2"
+
+
+def apply(candidate: Candidate, options: Options, context: Context) -> Candidate:
+    """Cut every layer alike, then train if the step trains."""
+    units = trace(read(candidate.model), context.select)
+    kept = _kept(units, candidate.model, options, context)
+    weights = {}
+    if context.samples is not None:
+        weights = compensated(units, kept, "regress", context.samples, SAMPLES)
+    model = cut_model(units, kept, weights)
+    constraints, words = cut_constraints(candidate.constraints, units, kept)
+    changed, skipped = [], []
+    for call in units.makers:
+        ids = units.of[call.output]
+        before, after = len(ids), int(kept[ids].sum())
+        if after < before:
+            changed.append(f"{call.name}: {before} → {after} channels")
+        else:
+            why = units.reason(call) or f"{before} channels are not to be cut further"
+            skipped.append((call.name, why))
+    refitted = [f"{name}: refitted on samples" for name in weights]
+    history = fit(model, context, label="width", constraints=constraints)
+    trained = [f"trained {len(history.losses)} epochs"] if history is not None else []
+    return candidate.then(
+        "width",
+        model,
+        changed=[*changed, *refitted, *words, *trained],
+        skipped=skipped,
+        constraints=constraints,
+    )
+
+
+def _kept(units: Units, model: object, options: Options, context: Context) -> Kept:
+    """Which units stay: of each group the same share, the most important ones."""
+    kept = np.ones(units.count, bool)
+    if not units.groups:
+        return kept
+    scores = importance(units, model, options.criterion, context, SAMPLES)
+    multiple = options.multiple or context.channels
+    for group in units.groups:
+        count = max(round(options.alpha * len(group) / multiple) * multiple, options.min_channels)
+        order = group[np.argsort(-scores[group], kind="stable")]
+        kept[order[count:]] = False
+    return kept
