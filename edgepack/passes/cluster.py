@@ -11,7 +11,7 @@ from annotated_types import Interval
 
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.constraints import Constraint, Mask, Palette, Signs
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, told
 from edgepack.passes.kmeans import Start, nearest, palette
 from edgepack.passes.layers import (
     channel_axes,
@@ -91,13 +91,13 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
         for c in candidate.constraints
         if not isinstance(c, Palette) or (c.layer, c.weight) not in names
     ]
-    fit(model, context, label="cluster", constraints=[*others, *made])
+    history = fit(model, context, label="cluster", constraints=[*others, *made])
     if scaled:
         _round(targets)
     return candidate.then(
         "cluster",
         model,
-        changed=[_described(target, options, scaled) for target in targets],
+        changed=[*(_described(t, options, scaled) for t in targets), *told(history)],
         skipped=skipped,
         constraints=[*others, *made],
     )

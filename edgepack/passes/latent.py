@@ -18,11 +18,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shadow:
-    """A weight that computes with ``coarse(latent)``.
-
-    ``share(done, total)`` goes from 0 to 1: how much of it is coarse after that many updates;
-    ``mix(latent, coarse, share)`` are the weights in between.
-    """
+    """A Keras variable that computes with ``coarse(latent)``."""
 
     variable: Any
     coarse: Callable[[Any], Any]
@@ -33,6 +29,8 @@ class Latent:
 
     ``share(done, total)``, for each shadow in order, is how much of it is coarse before update
     ``done``, from 0 to 1; ``mix(latent, coarse, share)`` are the weights in between.
+    ``identity`` says in words what all this is, so that a training with something else is not
+    gone on with.
     """
 
     def __init__(
@@ -40,10 +38,11 @@ class Latent:
         shadows: Sequence[Shadow],
         share: Callable[[int, int], Sequence[float]],
         mix: Callable[[Any, Any, Any], Any],
+        identity: str,
     ) -> None:
         import tensorflow as tf
 
-        self.shadows, self.share, self.mix = shadows, share, mix
+        self.shadows, self.share, self.mix, self.identity = shadows, share, mix, identity
         self.settled = not shadows
         self._latent = [tf.Variable(s.variable.value, trainable=False) for s in shadows]
         self._shown = [tf.Variable(s.variable.value, trainable=False) for s in shadows]
@@ -70,7 +69,8 @@ class Latent:
     def state(self) -> dict[str, NDArray[Any]]:
         """The latent weights and how much was coarse."""
         found = {f"latent{place}": kept.numpy() for place, kept in enumerate(self._latent)}
-        return {**found, "shares": np.array([share.numpy() for share in self._shares], np.float32)}
+        shares = np.array([share.numpy() for share in self._shares], np.float32)
+        return {**found, "shares": shares, "identity": np.array(self.identity)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """The latent weights again, and the coarse ones from them."""

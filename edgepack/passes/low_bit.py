@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.constraints import Constraint, Mask, Palette, Signs
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, told
 from edgepack.passes.latent import Latent, Shadow
 from edgepack.passes.layers import is_depthwise, kind, shared_axes, values, variable, weights
 from edgepack.passes.network import Network, read, rebuild
@@ -22,6 +23,8 @@ from edgepack.spec.fields import FORBID, Fraction
 
 Coarse = Callable[[Any, Any, tuple[int, ...]], Any]
 """(weights, 1 where they may be other than 0, axes that share a scale) → pattern times scale."""
+STEPS = 20
+"""In which the share of coarse weights grows, so that the training settles in between."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +50,13 @@ class LowBit:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
-    """A weight to make coarse: its Keras layer and name, its axes, and an earlier mask."""
+    """A weight to make coarse: its Keras layer and name, the axes of those with one scale, and 1
+    where an earlier mask keeps it, else 0."""
 
     layer: Any
     weight: str
     axes: tuple[int, ...]
-    mask: Mask | None
+    keep: NDArray[np.float32]
 
 
 def run(
@@ -75,25 +79,23 @@ def run(
     targets = list(_targets(model, options, context, candidate.constraints, skipped, zeros))
     shadows = []
     for target in targets:
-        kernel = variable(target.layer, target.weight)
-        keep = (
-            tf.ones(kernel.shape) if target.mask is None else tf.cast(target.mask.keep, "float32")
-        )
 
-        def made(values: Any, keep: Any = keep, axes: tuple[int, ...] = target.axes) -> Any:
-            return coarse(values, keep, axes)
+        def made(values: Any, target: Target = target) -> Any:
+            return coarse(values, tf.constant(target.keep), target.axes)
 
-        shadows.append(Shadow(variable=kernel, coarse=made))
+        shadows.append(Shadow(variable=variable(target.layer, target.weight), coarse=made))
     names = {(target.layer.name, target.weight) for target in targets}
     others = [c for c in candidate.constraints if (c.layer, c.weight) not in names]
-    guide = Latent(shadows, _share(options, len(shadows)), MIXES[options.gradual])
-    fit(model, context, label=name, constraints=others, guides=[guide])
+    guide = Latent(
+        shadows, _share(options, len(shadows)), MIXES[options.gradual], identity=repr(options)
+    )
+    history = fit(model, context, label=name, constraints=others, guides=[guide])
     guide.finish()
     signs = [_signs(target) for target in targets]
     return candidate.then(
         name,
         model,
-        changed=[_described(target, found) for target, found in zip(targets, signs, strict=True)],
+        changed=[*(_described(found) for found in signs), *told(history)],
         skipped=skipped,
         constraints=[*others, *signs],
     )
@@ -126,11 +128,15 @@ def _targets(
                 if why := _reason(layer, name, bound, options, zeros):
                     skipped.append((layer.name, why))
                     continue
-                axes = shared_axes(layer, name)
-                if options.scales == "tensor":
-                    axes = tuple(range(len(variable(layer, name).shape)))
-                masks = [c for c in bound if isinstance(c, Mask)]
-                yield Target(layer=layer, weight=name, axes=axes, mask=masks[0] if masks else None)
+                shape = variable(layer, name).shape
+                whole = options.scales == "tensor"
+                masks = [c.keep for c in bound if isinstance(c, Mask)]
+                yield Target(
+                    layer=layer,
+                    weight=name,
+                    axes=tuple(range(len(shape))) if whole else shared_axes(layer, name),
+                    keep=np.asarray(masks[0] if masks else np.ones(shape), np.float32),
+                )
 
 
 def _reason(
@@ -176,13 +182,9 @@ def _share(options: LowBit, count: int) -> Callable[[int, int], list[float]]:
         whole = 1.0 if options.gradual == "none" or done >= ramp else done / ramp
         if options.gradual == "layers":
             return [float(whole * count >= place + 1) for place in range(count)]
-        # In steps, so that the training settles between them.
         return [math.floor(whole * STEPS) / STEPS] * count
 
     return share
-
-
-STEPS = 20
 
 
 def _largest_first(latent: Any, coarse: Any, share: Any) -> Any:
@@ -219,7 +221,7 @@ def _signs(target: Target) -> Signs:
     return Signs(layer=target.layer.name, weight=target.weight, signs=signs, axes=target.axes)
 
 
-def _described(target: Target, signs: Signs) -> str:
+def _described(signs: Signs) -> str:
     name = signs.layer if signs.weight == "kernel" else f"{signs.layer} {signs.weight}"
     size, zeros = signs.signs.size, int((signs.signs == 0).sum())
     count = size // math.prod(signs.signs.shape[axis] for axis in signs.axes)

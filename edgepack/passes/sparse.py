@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.constraints import Constraint, Mask, Palette, Signs
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, told
 from edgepack.passes.layers import channel_axes, is_depthwise, kind, values, variable, weights
 from edgepack.passes.network import read, rebuild
 from edgepack.passes.patterns import Bools, Pattern, kept, matrix, polynomial, tensor
@@ -39,7 +39,7 @@ class Options:
     sparsity: Annotated[float, Interval(ge=0, lt=1)] = 0.5
     pattern: Pattern = "unstructured"
     block: tuple[Count, Count] | None = None
-    scope: Literal["layer", "global"] = "layer"
+    scope: Literal["layer", "global"] = "global"
     schedule: Literal["polynomial", "constant"] = "polynomial"
     initial: Fraction = 0.0
     begin: Fraction = 0.0
@@ -79,7 +79,7 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     names = {(target.layer.name, target.weight) for target in targets}
     others = [c for c in candidate.constraints if (c.layer, c.weight) not in names]
     guide = Pruning(targets, options)
-    fit(model, context, label="sparse", constraints=others, guides=[guide])
+    history = fit(model, context, label="sparse", constraints=others, guides=[guide])
     guide.prune(options.sparsity)
     masks = [
         Mask(layer=target.layer.name, weight=target.weight, keep=keep)
@@ -88,7 +88,7 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     return candidate.then(
         "sparse",
         model,
-        changed=[_described(mask) for mask in masks],
+        changed=[*(_described(mask) for mask in masks), *told(history)],
         skipped=skipped,
         constraints=[*others, *masks],
     )
@@ -205,8 +205,9 @@ class Pruning:
         self.settled = done > last_due(self.options, total)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The masks."""
-        return {f"mask{place}": keep for place, keep in enumerate(self.masks)}
+        """The masks; and the options, so that a training with others is not gone on with."""
+        masks = {f"mask{place}": keep for place, keep in enumerate(self.masks)}
+        return {**masks, "options": np.array(repr(self.options))}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """The masks again."""
