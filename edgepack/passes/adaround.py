@@ -1,4 +1,4 @@
-"""Weights rounded up or down by what each layer answers on samples, not by the nearest integer.
+"""Weights rounded up or down by what each layer answers, not by the nearest integer.
 
 Nagel et al. 2020. Layer by layer, from what the layers already rounded pass on to what the float
 layer answers after its activation. The weights come to lie on the grid that the export uses.
@@ -14,10 +14,11 @@ import numpy as np
 
 from edgepack.passes import grid, patches, rounding
 from edgepack.passes.candidate import Candidate, Context
+from edgepack.passes.channels import biased
 from edgepack.passes.constraints import Mask
 from edgepack.passes.fold import folded, plain
-from edgepack.passes.layers import has, kind, values, variable
-from edgepack.passes.network import Call, Network, read, rebuild
+from edgepack.passes.layers import has, kind, values, variable, weights
+from edgepack.passes.network import Call, Network, read
 from edgepack.passes.walk import Batches, samples_of, side_by_side
 from edgepack.spec.fields import FORBID, Count, NotNegative, Positive
 
@@ -40,8 +41,8 @@ class Options:
     iterations: Count = 1000
     rows: Count = 16384
     batch: Count = 256
-    learning_rate: Positive = 0.01
-    pull: NotNegative = 1.0
+    learning_rate: Positive = 0.1
+    pull: NotNegative = 10.0
 
 
 def apply(candidate: Candidate, options: Options, context: Context) -> Candidate:
@@ -49,28 +50,31 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     samples = samples_of(context, "adaround")
     made = folded(candidate, context.select)
     network = read(made.model)
-    other = rebuild(network)
     bound = {c.layer for c in made.constraints if not isinstance(c, Mask)}
     changed, skipped = list(made.changed), list(made.skipped)
+    why = {
+        call.name: _refusal(call, context, bound) for call in network.calls if weights(call.layer)
+    }
+    skipped += [(name, reason) for name, reason in why.items() if reason]
+    other = biased(network, {name for name, reason in why.items() if not reason})
 
     def visit(call: Call, exact: Batches, rounded: Batches) -> None:
-        why = _refusal(call, context, bound)
-        if why:
-            skipped.append((call.name, why))
+        if why[call.name]:
             return
         bits = options.bits or grid.bits_of(call.layer, context.scheme)
         task = _task(network, call, exact, rounded, bits, options, context.seed)
-        found = rounding.learned(
-            task,
+        effort = rounding.Effort(
             iterations=options.iterations,
             rate=options.learning_rate,
             pull=options.pull,
             batch=options.batch,
             seed=context.seed,
         )
+        found = rounding.learned(task, effort)
         kernel = (found.integers * task.step).astype(np.float32)
-        target = variable(other.get_layer(call.name))
-        target.assign(patches.kernel_of(call.layer, kernel, target.shape))
+        twin = other.get_layer(call.name)
+        variable(twin).assign(patches.kernel_of(call.layer, kernel, variable(twin).shape))
+        twin.bias.assign(found.bias)
         moved = np.count_nonzero(found.integers != rounding.nearest(task))
         changed.append(
             f"{call.name}: {bits} bits, {moved / kernel.size:.1%} of its weights not to the nearest"
@@ -107,8 +111,11 @@ def _task(
     layer = call.layer
     kernel = values(layer)
     made = patches.matrices(layer, kernel)
-    bias = values(layer, "bias") if has(layer, "bias") else np.zeros((1,), np.float32)
-    activation = bend(network, call)
+    bias = (
+        values(layer, "bias")
+        if has(layer, "bias")
+        else np.zeros(made.shape[0] * made.shape[2], np.float32)
+    )
     most = max(MOST_BYTES // (4 * made.shape[0] * made.shape[1]), options.batch)
     each = -(-min(options.rows, most) // len(exact))
     rng = np.random.default_rng((seed, 11, call.index))
@@ -124,8 +131,8 @@ def _task(
         top=grid.largest_integer(bits),
         bias=bias,
         inputs=after,
-        answers=rounding.answers(before, made, bias, activation),
-        activation=activation,
+        answers=rounding.linear(before, made, bias),
+        activation=bend(network, call),
     )
 
 

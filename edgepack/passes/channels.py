@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.passes.constraints import Constraint, Palette, Signs
-from edgepack.passes.layers import SEPARABLE, channel_axes, kind, shared_axes, variable
+from edgepack.passes.layers import SEPARABLE, channel_axes, has, kind, shared_axes, variable
+from edgepack.passes.network import Call, Clone, Network, rebuild
 
 Floats = NDArray[np.float64]
 
@@ -55,3 +57,26 @@ def own_palettes(palette: Palette, channel: Floats) -> Palette:
     split = np.full(index.shape, -1, np.int32)
     split[index >= 0] = np.unique(codes, return_inverse=True)[1]
     return replace(palette, index=split, axes=None)
+
+
+def with_bias(layer: Any, name: str) -> Any:
+    """An unbuilt copy of a layer that has a bias."""
+    return type(layer).from_config({**layer.get_config(), "use_bias": True, "name": name})
+
+
+def biased(network: Network, names: Collection[str]) -> Any:
+    """A copy of the model in which the layers with these names have a bias, 0 where it is new."""
+    made: dict[str, Any] = {}
+
+    def change(call: Call, inputs: Sequence[Any], clone: Clone) -> Any:
+        if call.name not in names or has(call.layer, "bias"):
+            return None
+        if call.name not in made:
+            made[call.name] = with_bias(call.layer, call.name)
+        return made[call.name](inputs[0])
+
+    model = rebuild(network, change)
+    for call in network.calls:
+        for weight in call.layer.weights if call.name in made else ():
+            variable(made[call.name], weight.name).assign(weight)
+    return model

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgepack.passes.candidate import Candidate, Context
-from edgepack.passes.channels import Floats, kernel_name, over_channels, scaled
+from edgepack.passes.channels import Floats, kernel_name, over_channels, scaled, with_bias
 from edgepack.passes.constraints import Constraint, Mask, Palette
 from edgepack.passes.layers import (
     DENSE,
@@ -264,11 +264,6 @@ def _folded_model(network: Network, plan: _Plan) -> Any:
             variable(new, kernel_name(layer)).assign(weights.kernel.astype(np.float32))
             variable(new, "bias").assign(weights.bias.astype(np.float32))
     return model
-
-
-def with_bias(layer: Any, name: str) -> Any:
-    """An unbuilt copy of a layer that has a bias."""
-    return type(layer).from_config({**layer.get_config(), "use_bias": True, "name": name})
 
 
 def _name(network: Network, layer: Any) -> str:
