@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from edgepack.cli.tables import as_text, new_table
-from edgepack.records import Debug, LayerError, Rescue
+from edgepack.records import Debug, Rescue
+from edgepack.reporting.losses import cause, decibels, worst_first
 from edgepack.reporting.units import NOTHING, digits, quantity, score, size
-
-SOURCES = ("input", "weights", "output")
 
 
 def debug_text(found: Debug) -> str:
@@ -17,7 +14,7 @@ def debug_text(found: Debug) -> str:
     lines = [
         f"{found.file} against {found.model}: {found.matched} operators compared on "
         f"{found.samples} samples in {found.runtime}",
-        f"output: SQNR {_decibels(output.sqnr_db)}, cosine {digits(output.cosine, 6)}, "
+        f"output: SQNR {decibels(output.sqnr_db)}, cosine {digits(output.cosine, 6)}, "
         f"largest error {digits(output.max_abs)}",
     ]
     if found.unmatched:
@@ -39,12 +36,12 @@ def debug_text(found: Debug) -> str:
             row.layer,
             row.op,
             row.dtype,
-            _decibels(row.local_sqnr_db),
-            _cause(row),
-            _decibels(row.sqnr_db),
-            digits(row.cosine, 4) if row.cosine is not None else NOTHING,
-            digits(row.max_abs) if row.max_abs is not None else NOTHING,
-            digits(row.max_lsb) if row.max_lsb is not None else NOTHING,
+            decibels(row.local_sqnr_db),
+            cause(row),
+            decibels(row.sqnr_db),
+            digits(row.cosine, 4),
+            digits(row.max_abs),
+            digits(row.max_lsb),
             quantity(row.macs) if row.macs else NOTHING,
         )
     told = [
@@ -55,27 +52,6 @@ def debug_text(found: Debug) -> str:
     told += [f"the model: {s.what}\n  because {s.why}" for s in found.suggestions]
     rescued = _rescue(found.rescued) if found.rescued is not None else []
     return "\n".join([*lines, *found.notes, as_text(table), *told, *rescued]).rstrip() + "\n"
-
-
-def worst_first(layers: Sequence[LayerError]) -> list[LayerError]:
-    """The layers by their own error, those that have none last."""
-    return sorted(layers, key=lambda row: 999.0 if row.local_sqnr_db is None else row.local_sqnr_db)
-
-
-def _cause(row: LayerError) -> str:
-    """Where most of a layer's own error comes from."""
-    shares = (row.from_input, row.from_weights, row.from_output)
-    known = [
-        (share, name) for share, name in zip(shares, SOURCES, strict=True) if share is not None
-    ]
-    if not known:
-        return NOTHING
-    share, name = max(known)
-    return f"{share:.0%} {name}"
-
-
-def _decibels(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.1f} dB"
 
 
 def _rescue(found: Rescue) -> list[str]:

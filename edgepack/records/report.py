@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from edgepack.records.debug import Debug
 from edgepack.records.facts import Operator
 from edgepack.records.measurement import Measurement
 from edgepack.records.pack import Pack
@@ -27,7 +28,7 @@ class Verdict(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSection(Record):
-    """All that was found for one model on one target."""
+    """All that was found for one model on one target; by recipe ``operators`` and ``debugs``."""
 
     model: str
     target: str
@@ -37,6 +38,7 @@ class ReportSection(Record):
     measurements: tuple[Measurement, ...]
     operators: dict[str, tuple[Operator, ...]]
     verdicts: tuple[Verdict, ...]
+    debugs: dict[str, Debug] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
-from edgepack.records import Measurement, Operator, Pack, Report, ReportSection
+from edgepack.records import Debug, Measurement, Operator, Pack, Report, ReportSection
 from edgepack.reporting.cells import Owners
 from edgepack.reporting.judge import judge
 from edgepack.spec.target import Target
@@ -19,6 +20,7 @@ def build(
     operators: Mapping[str, Sequence[Operator]],
     targets: Sequence[Target],
     *,
+    debugs: Mapping[str, Debug] = MappingProxyType({}),
     title: str = "edgepack report",
     versions: Mapping[str, str] | None = None,
     command: str = "",
@@ -26,9 +28,10 @@ def build(
 ) -> Report:
     """The report of one output folder.
 
-    ``operators`` maps an artefact's SHA-256 to its per-layer table, as ``inspect`` reads it.
-    Packs stand from the baseline to the smallest file. A target without a spec in ``targets``
-    is shown by its id and not judged. ``created_at`` is ISO 8601 in UTC, now where None.
+    ``operators`` maps an artefact's SHA-256 to its per-layer table, as ``inspect`` reads it,
+    ``debugs`` to what ``debug`` found of it. Packs stand from the baseline to the smallest file. A
+    target without a spec in ``targets`` is shown by its id and not judged. ``created_at`` is
+    ISO 8601 in UTC, now where None.
     """
     specs = {target.id: target for target in targets}
     places: dict[Place, tuple[list[Pack], list[Measurement]]] = {}
@@ -43,7 +46,7 @@ def build(
         versions=dict(versions or {}),
         command=command,
         sections=tuple(
-            _section(place, specs.get(place[1]), found[0], found[1], operators)
+            _section(place, specs.get(place[1]), found[0], found[1], operators, debugs)
             for place, found in places.items()
         ),
     )
@@ -78,6 +81,7 @@ def _section(
     packs: list[Pack],
     measurements: list[Measurement],
     operators: Mapping[str, Sequence[Operator]],
+    debugs: Mapping[str, Debug],
 ) -> ReportSection:
     first = baseline(packs)
     packs = sorted(packs, key=lambda pack: (pack.recipe != first, _falling(pack)))
@@ -92,6 +96,11 @@ def _section(
             pack.recipe: tuple(operators[pack.artefact.sha256])
             for pack in packs
             if pack.artefact is not None and pack.artefact.sha256 in operators
+        },
+        debugs={
+            pack.recipe: debugs[pack.artefact.sha256]
+            for pack in packs
+            if pack.artefact is not None and pack.artefact.sha256 in debugs
         },
         verdicts=judge(target, packs, measurements) if target is not None else (),
     )

@@ -10,6 +10,7 @@ from edgepack.reporting import units
 from edgepack.reporting.cells import Cell, cells
 from edgepack.reporting.choice import accuracy, candidate
 from edgepack.reporting.headline import cards
+from edgepack.reporting.losses import told
 
 MARKS = {True: "✅", False: "❌", None: "➖"}
 MOST_ROWS = 60
@@ -73,6 +74,7 @@ def _section(section: ReportSection) -> list[str]:
         _headline(section, found),
         _table(section, found),
         _failures(found),
+        _losses(section),
     ]
 
 
@@ -150,6 +152,16 @@ def _row(section: ReportSection, cell: Cell) -> str:
         cell.status,
     ]
     return "| " + " | ".join(figures) + " |"
+
+
+def _losses(section: ReportSection) -> str:
+    """A line for each file that ``debug`` has looked at."""
+    lines = [
+        f"- `{_code(recipe)}`: {plain(told(found))}" for recipe, found in section.debugs.items()
+    ]
+    if len(lines) > MOST_VERDICTS:
+        lines[MOST_VERDICTS:] = [f"- {len(lines) - MOST_VERDICTS} more in the page."]
+    return "\n".join(lines)
 
 
 def _failures(found: Sequence[Cell]) -> str:

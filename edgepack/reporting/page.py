@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from edgepack import files
 from edgepack.records import Operator, Report, ReportSection
-from edgepack.reporting import plots, provenance, sizes, tables, verdicts
+from edgepack.reporting import losses, plots, provenance, sizes, tables, verdicts
 from edgepack.reporting.cells import Cell, cells
 from edgepack.reporting.choice import RULE, best, candidate
 from edgepack.reporting.headline import cards
@@ -88,6 +88,8 @@ def _view(section: ReportSection, index: int) -> dict[str, Any]:
             "distribution": plots.distribution(section, found),
         },
         "operators": _operators(section),
+        "losses": _unless_empty(losses.table(section)),
+        "losses_told": [(recipe, losses.told(found)) for recipe, found in section.debugs.items()],
         "notes": provenance.notes(section, found),
         "origins": _unless_empty(provenance.origins(section)),
         "runs": _unless_empty(provenance.runs(found)),

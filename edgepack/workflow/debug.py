@@ -10,11 +10,11 @@ from pathlib import Path
 
 from edgepack.errors import ModelError, SpecError
 from edgepack.export.debug import debug
-from edgepack.files import sha256, to_json, write_text
+from edgepack.files import sha256
 from edgepack.graph.parse import parse, read_bytes
 from edgepack.model.check import check_against
 from edgepack.model.load import load
-from edgepack.records import Debug, to_dict
+from edgepack.records import Debug
 from edgepack.runtimes import child
 from edgepack.runtimes.tables import Runtime
 from edgepack.runtimes.tables import load as load_runtime
@@ -23,7 +23,7 @@ from edgepack.spec.target import Target
 from edgepack.workflow.job import Job, Trust, metric_for, open_sets
 from edgepack.workflow.limit import Limit
 from edgepack.workflow.rescue import rescue, stored_recipe
-from edgepack.workflow.store import StoredPack, pack_of
+from edgepack.workflow.store import StoredPack, pack_of, write_debug
 from edgepack.workflow.trials import Patient
 
 log = logging.getLogger(__name__)
@@ -138,6 +138,6 @@ def _store(pack: StoredPack | None, found: Debug) -> None:
     if pack is None:
         return
     try:
-        write_text(pack.folder / "debug.json", to_json(to_dict(found)))
+        write_debug(pack, found)
     except SpecError as error:
         log.warning("not stored: %s", error.message)

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgepack.errors import EdgepackError, SpecError
 from edgepack.files import write_text
 from edgepack.graph.facts import facts
-from edgepack.records import Measurement, Operator, Pack, Report, Verdict
+from edgepack.records import Debug, Measurement, Operator, Pack, Report, Verdict
 from edgepack.reporting.collect import build as collected
 from edgepack.reporting.document import to_json
 from edgepack.reporting.judge import judge
@@ -18,7 +18,13 @@ from edgepack.reporting.markdown import to_markdown
 from edgepack.reporting.page import to_html
 from edgepack.spec.target import Target
 from edgepack.workflow.keys import versions
-from edgepack.workflow.store import find_target, read_measurements, read_packs
+from edgepack.workflow.store import (
+    StoredPack,
+    find_target,
+    read_debug,
+    read_measurements,
+    read_packs,
+)
 
 log = logging.getLogger(__name__)
 RENDERERS = {"html": to_html, "md": to_markdown, "json": to_json}
@@ -26,7 +32,8 @@ RENDERERS = {"html": to_html, "md": to_markdown, "json": to_json}
 
 def build(folder: Path, folders: Sequence[Path] = ()) -> Report:
     """The report of an output folder. Raises SpecError where there is nothing to report."""
-    packs = [stored.pack for stored in read_packs(folder)] if folder.is_dir() else []
+    stored = read_packs(folder) if folder.is_dir() else []
+    packs = [one.pack for one in stored]
     measurements = read_measurements(folder) if folder.is_dir() else []
     if not packs and not measurements:
         raise SpecError(
@@ -38,6 +45,7 @@ def build(folder: Path, folders: Sequence[Path] = ()) -> Report:
         measurements,
         _operators(packs),
         _targets(folder, packs, folders),
+        debugs=_debugs(stored),
         title=" · ".join(dict.fromkeys(pack.model for pack in packs)) or "edgepack report",
         versions=versions(),
         command=shlex.join(["edgepack", "report", str(folder)]),
@@ -102,3 +110,12 @@ def _operators(packs: Sequence[Pack]) -> dict[str, tuple[Operator, ...]]:
         except EdgepackError as error:
             log.warning("no per-layer table: %s", error.message)
     return tables
+
+
+def _debugs(stored: Sequence[StoredPack]) -> dict[str, Debug]:
+    """What ``debug`` found of each artefact by its SHA-256; nothing where that is out of date."""
+    found = {}
+    for one in stored:
+        if (known := read_debug(one)) is not None:
+            found[known.sha256] = known
+    return found

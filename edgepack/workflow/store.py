@@ -1,7 +1,8 @@
 """An output folder: what is written where, and how it is read again.
 
 ``packs/MODEL/TARGET/RECIPE/`` holds one pack: its artefact, ``golden.npz`` (real inputs and the
-source model's outputs for them) and ``pack.json``, written last. Below ``measurements/DEVICE/``
+source model's outputs for them), ``pack.json``, written last, and ``debug.json`` once ``debug`` has
+looked at it. Below ``measurements/DEVICE/``
 the same three folders hold one JSON file for each runner; ``targets/`` holds the specs that were
 packed for. Every record is written as soon as it is known.
 """
@@ -23,7 +24,7 @@ from pydantic import ValidationError
 
 from edgepack.errors import SpecError
 from edgepack.files import sha256, to_json, write_bytes, write_text
-from edgepack.records import Measurement, Pack, from_dict, to_dict
+from edgepack.records import Debug, Measurement, Pack, from_dict, to_dict
 from edgepack.spec.library import find
 from edgepack.spec.target import Target
 from edgepack.spec.toml import parse
@@ -143,6 +144,20 @@ def read_golden(folder: Path) -> Golden | None:
             )
     except DAMAGED as error:
         raise SpecError(f"{path}: not readable: {error}", "pack the model again") from error
+
+
+def write_debug(stored: StoredPack, found: Debug) -> None:
+    """Keep beside a pack what ``debug`` found of its artefact."""
+    write_text(stored.folder / "debug.json", to_json(to_dict(found)))
+
+
+def read_debug(stored: StoredPack) -> Debug | None:
+    """What ``debug`` found of a pack's artefact as it is now; None where it has not looked."""
+    path, artefact = stored.folder / "debug.json", stored.pack.artefact
+    if artefact is None or not path.is_file():
+        return None
+    found = _read(Debug, path)[0]
+    return found if found.sha256 == artefact.sha256 else None
 
 
 def write_measurement(stored: StoredPack, measurement: Measurement) -> None:

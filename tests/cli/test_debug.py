@@ -25,8 +25,13 @@ def file(tiny: Tiny, tmp_path_factory) -> Path:
     data = ["--calibration", str(tiny.calibration)]
     assert run(["pack", str(tiny.model), *arguments, *data, "-o", str(out), "--json"]) == 0
     path = out / "tiny-int8.tflite"
-    path.write_bytes(next(out.glob("packs/*/*/*/*.tflite")).read_bytes())
+    path.write_bytes(of_pack(out).read_bytes())
     return path
+
+
+def of_pack(out: Path) -> Path:
+    """The one artefact in an output folder."""
+    return next(out.glob("packs/*/*/*/*.tflite"))
 
 
 def debug(tiny: Tiny, file: Path, *more: object) -> int:
@@ -48,6 +53,20 @@ def test_json_is_one_valid_record_and_the_table_names_its_layers(tiny, file, cap
     decibels = [float(re.search(r"([\d.]+) dB", row)[1]) for row in rows]
     assert decibels == sorted(decibels)  # the worst first
     assert {row.split()[0] for row in rows} == set(found["ranked"])
+
+
+def test_the_report_shows_what_was_found_until_the_file_changes(tiny, file, capfd):
+    out = file.parent
+    assert debug(tiny, of_pack(out), "--json") == 0
+    found = strict(capfd.readouterr().out)
+    assert run(["report", str(out), "--format", "json", "-o", str(out / "report.json")]) == 0
+    report = strict((out / "report.json").read_text())
+    validate(report)
+    assert report["sections"][0]["debugs"] == {"int8": found}
+    record = of_pack(out).parent / "debug.json"
+    record.write_text(record.read_text().replace(found["sha256"], "0" * 64))
+    assert run(["report", str(out), "--format", "json", "-o", str(out / "report.json")]) == 0
+    assert strict((out / "report.json").read_text())["sections"][0]["debugs"] == {}
 
 
 @pytest.mark.parametrize(
