@@ -86,8 +86,10 @@ def _only_joined(main: Subgraph, index: int, ranges: Mapping[int, Range]) -> boo
     """
     makers = [operator.name for operator in main.operators if index in operator.outputs]
     users = [operator for operator in main.operators if index in operator.inputs]
-    return makers == ["MEAN"] and bool(users) and all(
-        operator.name in AS_OUTPUT and operator.outputs[0] in ranges for operator in users
+    return (
+        makers == ["MEAN"]
+        and bool(users)
+        and all(operator.name in AS_OUTPUT and operator.outputs[0] in ranges for operator in users)
     )
 
 
@@ -101,19 +103,31 @@ def magnitudes(kernel: Kernel, axis: int) -> NDArray[np.float64]:
     return np.where(found > 0, found, float(found.max()) or 1.0)
 
 
+def alike(main: Subgraph, largest: Mapping[str, NDArray[np.float64]]) -> frozenset[str]:
+    """The operators all of whose kernels have one step a tensor: every runtime has that form."""
+    several = set()
+    for operator in main.operators:
+        found = largest.get(_kernel(main, operator) or "")
+        if operator.name in AXES and (found is None or len(np.unique(found)) > 1):
+            several.add(operator.name)
+    return frozenset(AXES) - several
+
+
 def shared(
     largest: Mapping[str, NDArray[np.float64]], main: Subgraph, ops: Collection[str]
 ) -> dict[str, NDArray[np.float64]]:
     """The magnitudes, one a tensor for kernels of the operators ``ops``."""
-    alike = {
-        main.tensors[operator.inputs[WEIGHTS.get(operator.name, 1)]].name
-        for operator in main.operators
-        if operator.name in AXES and operator.name in ops
-    }
+    one = {_kernel(main, operator) for operator in main.operators if operator.name in ops}
     return {
-        name: found.max(keepdims=True) if name in alike else found
-        for name, found in largest.items()
+        name: found.max(keepdims=True) if name in one else found for name, found in largest.items()
     }
+
+
+def _kernel(main: Subgraph, operator: Operator) -> str | None:
+    """The name of an operator's kernel; None where it has none."""
+    if operator.name not in AXES:
+        return None
+    return main.tensors[operator.inputs[WEIGHTS.get(operator.name, 1)]].name
 
 
 def spread(main: Subgraph, ranges: Mapping[str, Range]) -> tuple[dict[str, Range], list[str]]:

@@ -17,10 +17,10 @@ from edgepack.export.check import check_structure, left_float
 from edgepack.export.choose import PLAIN, Way, automatic, limits
 from edgepack.export.convert import Traced, to_float, trace
 from edgepack.export.failure import layer_names
-from edgepack.export.learned import Learned, learned, lost, shared, spread
+from edgepack.export.learned import Learned, alike, learned, lost, shared, spread
 from edgepack.export.observe import Statistics, watch
 from edgepack.export.plan import Assigned, assigned
-from edgepack.export.quantizer import QuantizerFailed, quantised
+from edgepack.export.quantizer import QuantizerFailed, quantised, siblings_alike
 from edgepack.export.suitable import method_of, refuse, require_data
 from edgepack.export.weights import prepared
 from edgepack.graph.parse import parse
@@ -222,9 +222,12 @@ def _by_learned(work: Work, found: Learned) -> Exported:
     if missing and work.data is not None:
         seen = watch(work.content, work.data, work.model.inputs, foreign=False).whole
         known = {**limits(PLAIN, seen), **known}
-        note = f"calibrated by minmax, for no fake-quant node covers it: {', '.join(missing)}"
-    _, largest = prepared(work.content, work.plan, {}, work.method.per_tensor)
-    own = shared(found.largest, main, work.method.per_tensor)
+        rest = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        note = f"calibrated, for no fake-quant node covers it: {', '.join(missing[:3])}{rest}"
+    per_tensor = work.method.per_tensor | alike(main, found.largest)
+    work = replace(work, method=replace(work.method, per_tensor=per_tensor))
+    _, largest = prepared(work.content, work.plan, {}, per_tensor)
+    own = shared(found.largest, main, per_tensor)
     content = _quantised(work, work.content, known, {**largest, **own})
     made = Exported(content=content, producer=QUANTIZER, calibrator="minmax" if note else "learned")
     return _noted(_noted(made, note), lost(content, found))
@@ -256,4 +259,4 @@ def _quantised(
         per_tensor=work.method.per_tensor,
         largest=largest,
     )
-    return flatbuffer.completed(content, work.model)
+    return flatbuffer.completed(siblings_alike(content), work.model)

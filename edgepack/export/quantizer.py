@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.errors import ModelError
+from edgepack.export import flatbuffer
 from edgepack.export.calibrate import Range, calibration_result
 from edgepack.export.plan import Assigned
 from edgepack.native import captured
@@ -61,6 +62,25 @@ def quantised(
                 "choose another scheme, or leave that layer in float32 with a mixed recipe",
             ) from exc
     return bytes(result.quantized_model)
+
+
+def siblings_alike(content: bytes) -> bytes:
+    """A quantised file in which results that nobody reads are of the same type as the others.
+
+    litert-quantizer leaves such a part of a SPLIT in float32, and no runtime computes a mixture.
+    """
+    tree = flatbuffer.unpacked(content)
+    found = False
+    for graph in tree.subgraphs:
+        read = {int(i) for o in graph.operators or [] for i in o.inputs} | {*graph.outputs}
+        for operator in graph.operators or []:
+            made = [graph.tensors[i] for i in operator.outputs]
+            model = next((t for t in made if flatbuffer.dtype(t) in ("int8", "int16")), None)
+            for index, tensor in zip(operator.outputs, made, strict=True):
+                if model and index not in read and flatbuffer.dtype(tensor) == "float32":
+                    tensor.type, tensor.quantization = model.type, model.quantization
+                    found = True
+    return flatbuffer.packed(tree) if found else content
 
 
 def entries(plan: Sequence[Assigned], io: str, per_tensor: Collection[str] = ()) -> list[Entry]:

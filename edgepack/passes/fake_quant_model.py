@@ -15,11 +15,8 @@ from edgepack.events import step as progress
 from edgepack.model.data import Data
 from edgepack.model.keras_file import packed
 from edgepack.passes.fake_quant import flattened
-from edgepack.passes.fake_quant_layers import (
-    LAYERS,
-    FakeQuantRange,
-    FreezableBatchNormalization,
-)
+from edgepack.passes.fake_quant_layers import LAYERS
+from edgepack.passes.fake_quant_range import FakeQuantRange, FreezableBatchNormalization
 from edgepack.passes.layers import KERNELS, kind, values, variable
 from edgepack.passes.network import Call, Clone, Network, Value, rebuild
 from edgepack.passes.placement import FUSED, function, ranged
