@@ -12,6 +12,7 @@ from edgepack.cli.app import tell
 from edgepack.cli.options import as_json, folder_option
 from edgepack.errors import EdgepackError, SpecError
 from edgepack.files import to_json
+from edgepack.passes import rules
 from edgepack.spec import library
 from edgepack.spec.data import Dataset
 from edgepack.spec.device import Device
@@ -86,7 +87,9 @@ def _group(name: str, kind: type, what: str) -> click.Group:
 
 def _checked(kind: type, path: Path, folders: tuple[Path, ...]) -> dict[str, Any]:
     try:
-        library.load(kind, path, folders)
+        spec = library.load(kind, path, folders)
+        if isinstance(spec, Recipe):
+            rules.check(spec)
     except EdgepackError as error:
         tell(error)
         return {

@@ -30,7 +30,7 @@ def read(path: Path, kind: str, allow_code: Path | None, allow_lambda: bool, see
         import keras
 
         keras.utils.set_random_seed(seed)
-        custom = _custom_objects(allow_code)
+        custom = custom_objects(allow_code)
         try:
             with tempfile.TemporaryDirectory() as folder:
                 file = _suffixed(path, kind, Path(folder))
@@ -86,7 +86,7 @@ def _from_keras2(
     return model
 
 
-def _custom_objects(allow_code: Path | None) -> dict[str, Any]:
+def custom_objects(allow_code: Path | None) -> dict[str, Any]:
     """The custom objects that a trusted file defines or registers."""
     if allow_code is None:
         return {}

@@ -1,8 +1,8 @@
-"""Every pass by name. A module has ``Options``, a frozen dataclass, and ``apply``."""
+"""Every pass by name, and what each reads. A module has ``Options``, a dataclass, and ``apply``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -30,6 +30,24 @@ MODULES = {
     "adaround": "edgepack.passes.adaround",
     "finetune": "edgepack.passes.finetune",
 }
+NEEDS_SAMPLES: Mapping[str, Callable[[Any], bool]] = {
+    "qat": lambda options: True,
+    "adaround": lambda options: True,
+    "correct-biases": lambda options: True,
+    "equalize": lambda options: options.by == "activations" or options.relu6 == "replace",
+    "lowrank": lambda options: options.data,
+    "prune-filters": lambda options: options.criterion in ("taylor", "activation"),
+    "width": lambda options: getattr(options, "criterion", "") in ("taylor", "activation"),
+}
+"""The passes that cannot do without samples, labels or not, by their options."""
+LOOKS = frozenset({*NEEDS_SAMPLES, "head", "separable"})
+"""The passes that look at samples where there are any."""
+SCHEME = frozenset({"qat", "cluster", "adaround", "correct-biases"})
+"""The passes whose result depends on the recipe's scheme."""
+CHANNELS = frozenset({"prune-filters", "width", "lowrank", "student"})
+"""The passes whose result depends on how many channels the target's kernels like."""
+RENAMES = frozenset({"lowrank", "separable", "head", "student"})
+"""The passes after which there are layers with other names."""
 
 Apply = Callable[[Candidate, Any, Context], Candidate]
 
@@ -37,6 +55,12 @@ Apply = Callable[[Candidate, Any, Context], Candidate]
 def options(step: Step, where: str) -> Any:
     """The step's options as its pass's own dataclass. Raises SpecError."""
     return parse(import_module(MODULES[step.name]).Options, step.options, where)
+
+
+def needs_samples(step: Step) -> bool:
+    """Whether the step cannot do without samples."""
+    need = NEEDS_SAMPLES.get(step.name)
+    return need is not None and need(options(step, f"step {step.name}"))
 
 
 def apply(step: Step, candidate: Candidate, context: Context) -> Candidate:

@@ -36,7 +36,13 @@ class Skipped(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord(Record):
-    """What one step of a recipe changed and what it cost."""
+    """What one step of a recipe changed and what it brought and cost.
+
+    ``before`` and ``after`` are of float exports, and of the artefact after the last step, which
+    is the export in the recipe's scheme: ``params``, ``macs``, ``size_bytes``, ``gzip_bytes``,
+    ``arena_bytes``, ``latency_host_us`` (the median of a short run on one thread of the host
+    that packed) and ``quality`` (the pack's metric, of the Keras model or the artefact).
+    """
 
     name: str
     changed: tuple[str, ...] = ()

@@ -111,6 +111,44 @@ def infer(
     state. Raises ModelError where the runtime is not there, refuses the model, crashes or takes
     longer than ``timeout_s`` seconds.
     """
+    request = {"threads": threads, "predict": True}
+    return _answered(model, inputs, runtime_id, request, timeout_s)[1]
+
+
+def timed(
+    model: Path,
+    inputs: Sequence[NDArray[Any]],
+    runtime_id: str,
+    *,
+    runs: int,
+    seconds: float,
+    timeout_s: float = 120,
+) -> list[float]:
+    """Microseconds of single inferences on one thread of this host, after a short warm-up.
+
+    As many as ``runs`` and as ``seconds`` take, but at most four times these seconds. Arguments
+    and errors are as of ``infer``.
+    """
+    request = {
+        "threads": 1,
+        "warmup_runs": 5,
+        "warmup_seconds": seconds / 4,
+        "runs": runs,
+        "min_seconds": seconds,
+        "max_seconds": 4 * seconds,
+    }
+    reply, _ = _answered(model, inputs, runtime_id, request, timeout_s)
+    return [float(sample) for sample in reply["samples_us"]]
+
+
+def _answered(
+    model: Path,
+    inputs: Sequence[NDArray[Any]],
+    runtime_id: str,
+    asked: Mapping[str, Any],
+    timeout_s: float,
+) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+    """(the agent's reply, the outputs) for a request; see the agent for what it may ask."""
     chosen = interpreter(runtime_id)
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
         place = Path(folder)
@@ -121,8 +159,7 @@ def infer(
             "inputs": str(place / "inputs.npz"),
             "outputs": str(place / "outputs.npz"),
             "runtime": chosen.name,
-            "threads": threads,
-            "predict": True,
+            **asked,
         }
         (place / "request.json").write_text(json.dumps(request))
         argv = [chosen.python, str(AGENT), str(place / "request.json")]
@@ -135,9 +172,10 @@ def infer(
                     f"{model}: {runtime_id} did not finish within {timeout_s:g} s",
                     "the model may hang the runtime, or there are too many samples for that time",
                 ) from error
-        explain(f"{model}: {runtime_id}", returncode, place / "stdout", place / "stderr")
+        who = f"{model}: {runtime_id}"
+        reply = explain(who, returncode, place / "stdout", place / "stderr")
         with np.load(place / "outputs.npz", allow_pickle=False) as archive:
-            return [archive[f"arr_{index}"] for index in range(len(archive.files))]
+            return reply, [archive[f"arr_{index}"] for index in range(len(archive.files))]
 
 
 @contextmanager

@@ -61,6 +61,8 @@ class Target:
     """One target; the TOML file's stem is ``id``. ``sources`` maps each figure to a URL.
 
     ``cores`` is 1 where nothing is said of them. ``core`` names the processor core, or the chip.
+    ``channels`` is the multiple of channels that its kernels like; passes that choose a number of
+    channels round to it.
     """
 
     __pydantic_config__ = FORBID
@@ -84,6 +86,7 @@ class Target:
     core: str = ""
     cores: Count = 1
     clock_mhz: Positive | None = None
+    channels: Count = 1
     memory: Memory = field(default_factory=Memory)
     default_recipe: Text = "int8"
     measure: Protocol = field(default_factory=Protocol)

@@ -4,31 +4,51 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from edgepack.errors import EdgepackError, ModelError, SpecError
 from edgepack.export import Exported, compare, export
+from edgepack.export.compare import judged
 from edgepack.files import gzip_size, sha256
 from edgepack.graph.facts import facts
 from edgepack.model.data import Data
 from edgepack.model.load import Model
 from edgepack.model.metrics import Metric
-from edgepack.records import Artefact, Check, ErrorRecord, Facts, Pack, PackMemory, Quality, Status
+from edgepack.model.predict import predict
+from edgepack.records import (
+    Artefact,
+    Check,
+    ErrorRecord,
+    Facts,
+    Pack,
+    PackMemory,
+    Quality,
+    Status,
+    StepRecord,
+)
+from edgepack.spec.recipe import Recipe
 from edgepack.workflow import artefact
+from edgepack.workflow.compress import Workshop, chain, compressed
+from edgepack.workflow.figures import of_content
 from edgepack.workflow.job import Cell, recipe_inputs
 from edgepack.workflow.keys import stage_key, versions
 from edgepack.workflow.store import Golden, pack_folder, read_pack, write_pack
 
 log = logging.getLogger(__name__)
+Place = tuple[str, str]
+"""A cell of the matrix: its target's and its recipe's id."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """What every cell of a job shares: the model, its data, and how good it is untouched.
 
-    ``made`` keeps what was exported by its stage key: targets with one runtime share it.
+    ``shop`` is where recipes with steps are carried out; ``problems`` says which cells' steps
+    cannot be. ``made`` keeps what was exported by its stage key: targets with one runtime share
+    it.
     """
 
     model: Model
@@ -41,6 +61,8 @@ class Source:
     out: Path
     resume: bool
     notes: tuple[str, ...]
+    shop: Workshop | None = None
+    problems: Mapping[Place, EdgepackError] = field(default_factory=dict)
     made: dict[str, Exported] = field(default_factory=dict)
 
 
@@ -50,6 +72,7 @@ def pack_cell(cell: Cell, source: Source) -> Pack:
     Raises SpecError only where the folder cannot be written.
     """
     calibration = source.calibration if cell.recipe.quantises_activations else None
+    stepping = source.shop if cell.recipe.steps and cell.place not in source.problems else None
     blank = Pack(
         model=source.model.name,
         target=cell.target.id,
@@ -62,6 +85,7 @@ def pack_cell(cell: Cell, source: Source) -> Pack:
             "export",
             model=source.model.sha256,
             inputs=[asdict(spec) for spec in source.model.inputs],
+            passes=chain(cell.recipe, cell.target, stepping)[-1] if stepping else None,
             recipe=recipe_inputs(cell.recipe),
             calibration=calibration.digest if calibration else None,
             runtime=cell.runtime.id,
@@ -73,32 +97,50 @@ def pack_cell(cell: Cell, source: Source) -> Pack:
     if source.resume and (fresh := _fresh(folder, blank, source)):
         return fresh
     content: bytes | None = None
+    golden = source.golden
     try:
-        if cell.refused is not None:
-            raise cell.refused
+        if cell.refused is not None or cell.place in source.problems:
+            raise cell.refused or source.problems[cell.place]
+        model = source.model
+        if stepping is not None:
+            made = compressed(cell.recipe, cell.target, stepping)
+            model, blank = made.model, replace(blank, steps=made.steps)
+            golden = replace(golden, outputs=predict(model, golden.inputs))
+        started = time.monotonic()
         exported = source.made.get(blank.key) or export(
-            source.model, cell.recipe, cell.runtime, calibration
+            model, cell.recipe, cell.runtime, calibration
         )
         source.made[blank.key] = exported
-        done = _described(blank, cell, source, exported)
+        seconds = round(time.monotonic() - started, 3)
+        done = _described(blank, cell, source, golden, exported, seconds)
         content = exported.content
     except EdgepackError as error:
         log.debug("%s failed", folder, exc_info=True)
         status: Status = "unsupported" if error is cell.refused else "failed"
         done = replace(blank, status=status, error=ErrorRecord.of(error))
-    return write_pack(folder, done, content, source.golden)
+    return write_pack(folder, done, content, golden)
 
 
-def _described(blank: Pack, cell: Cell, source: Source, exported: Exported) -> Pack:
-    """The pack of what was exported, with everything that can be said of it on this host."""
+def _described(
+    blank: Pack,
+    cell: Cell,
+    source: Source,
+    golden: Golden,
+    exported: Exported,
+    seconds: float,
+) -> Pack:
+    """The pack of what was exported, with everything that can be said of it on this host.
+
+    ``golden`` holds the answers of the candidate that was exported.
+    """
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
         path = Path(folder) / f"{blank.model}-{blank.recipe}.tflite"
         path.write_bytes(exported.content)
         known = facts(path, cell.target)
         check = compare(
             path,
-            source.golden.inputs,
-            source.golden.outputs,
+            golden.inputs,
+            golden.outputs,
             source.model,
             cell.recipe,
             cell.runtime,
@@ -127,8 +169,56 @@ def _described(blank: Pack, cell: Cell, source: Source, exported: Exported) -> P
         quality=quality,
         check=check,
         fit=known.fit,
-        notes=(*blank.notes, _made_by(exported), *exported.notes),
+        steps=(*blank.steps, *_last_step(blank, cell, exported, quality, seconds)),
+        notes=(
+            *blank.notes,
+            *_steps_notes(blank, cell.recipe, source, golden),
+            _made_by(exported),
+            *exported.notes,
+        ),
     )
+
+
+def _last_step(
+    blank: Pack, cell: Cell, exported: Exported, quality: Quality | None, seconds: float
+) -> tuple[StepRecord, ...]:
+    """What the export brought, beside a recipe's steps: under the name of the scheme."""
+    if not blank.steps:
+        return ()
+    after = of_content(exported.content, blank.model)
+    if quality is not None and quality.host is not None:
+        after["quality"] = quality.host
+    record = StepRecord(
+        name=cell.recipe.scheme,
+        changed=(_made_by(exported),),
+        seconds=seconds,
+        before=blank.steps[-1].after,
+        after=after,
+    )
+    return (record,)
+
+
+def _steps_notes(blank: Pack, recipe: Recipe, source: Source, golden: Golden) -> tuple[str, ...]:
+    """What the steps learned from, did in vain, and how far they led from the source model."""
+    if not blank.steps:
+        return ()
+    notes = [
+        f"step {record.name} changed nothing: {record.skipped[0].why}"
+        if record.skipped
+        else f"step {record.name} changed nothing"
+        for record in blank.steps
+        if not record.changed
+    ]
+    train = source.shop.train if source.shop is not None else None
+    if train is not None and recipe.needs_train:
+        notes.append(f"trained on {len(train):,} samples of {train.spec.id}")
+    found = judged(golden.outputs, source.golden.outputs, "keras", 0.0)
+    if found.sqnr_db is not None:
+        notes.append(
+            "after the steps, in float, its outputs are "
+            f"{found.sqnr_db:.1f} dB above their difference to the source model's"
+        )
+    return tuple(notes)
 
 
 def _made_by(exported: Exported) -> str:

@@ -10,6 +10,8 @@ from edgepack.errors import DataError, FitError, SpecError
 from edgepack.export.suitable import refuse
 from edgepack.model.data import Data, open_data, overlap
 from edgepack.model.metrics import Metric, resolve
+from edgepack.passes.rules import check
+from edgepack.passes.table import needs_samples
 from edgepack.records import TensorSpec
 from edgepack.runtimes.tables import Runtime, load
 from edgepack.spec.data import Dataset
@@ -66,9 +68,19 @@ class Cell:
     runtime: Runtime
     refused: FitError | None = None
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Its target's and its recipe's id."""
+        return self.target.id, self.recipe.id
+
 
 def cells(job: Job) -> list[Cell]:
-    """The job's matrix. Raises the first cell's FitError where every cell is refused."""
+    """The job's matrix. Raises the first cell's FitError where every cell is refused.
+
+    Raises SpecError for a recipe whose steps do not go together.
+    """
+    for recipe in job.recipes:
+        check(recipe)
     matrix = [
         _cell(target, recipe)
         for target in job.targets
@@ -121,6 +133,9 @@ class Sets:
 
 def open_sets(job: Job, matrix: Sequence[Cell]) -> Sets:
     """Open the job's data and check it against the recipes and against each other."""
+    for cell in matrix:
+        if cell.refused is None:
+            _demand(job, cell.recipe)
     needing = [c.recipe.id for c in matrix if c.recipe.needs_calibration and c.refused is None]
     if needing and job.calibration is None:
         raise SpecError(
@@ -151,7 +166,33 @@ def open_sets(job: Job, matrix: Sequence[Cell]) -> Sets:
     return Sets(**opened, overlapping=shared)
 
 
+def _demand(job: Job, recipe: Recipe) -> None:
+    """Raises SpecError where the recipe's steps need what the job does not give."""
+    for step in recipe.steps:
+        if step.train is not None and job.train is None:
+            labels = "" if recipe.needs_labels else "; labels are not needed"
+            raise SpecError(
+                f"recipe {recipe.id} trains: step '{step.name}' needs training data",
+                f"add --train with the id or path of a data description{labels}",
+            )
+        if job.train is None and job.calibration is None and needs_samples(step):
+            raise SpecError(
+                f"recipe {recipe.id}: step '{step.name}' looks at samples",
+                "add --calibration with the id or path of a data description; "
+                "labels are not needed",
+            )
+        for name in step.train.functions if step.train is not None else ():
+            file = Path(recipe.folder) / name.rpartition(":")[0]
+            if not job.trust.code:
+                raise SpecError(
+                    f"recipe {recipe.id}: step '{step.name}' runs {name}",
+                    "pass --allow-code if you trust that file",
+                )
+            if not file.is_file():
+                raise SpecError(f"recipe {recipe.id}: {file}: no such Python file")
+
+
 def recipe_inputs(recipe: Recipe) -> dict[str, object]:
-    """What of a recipe decides its result: all but its name, its place and its words."""
+    """What of a recipe decides its export: all but its name, its words, and its steps."""
     plain = asdict(recipe)
-    return {key: plain[key] for key in plain if key not in ("id", "description", "folder")}
+    return {key: plain[key] for key in plain if key not in ("id", "description", "folder", "steps")}

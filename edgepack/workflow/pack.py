@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepack.errors import EdgepackError, ModelError
 from edgepack.events import step
 from edgepack.measuring.inputs import smooth_inputs
 from edgepack.model.check import check_against
@@ -18,8 +19,10 @@ from edgepack.model.metrics import Metric
 from edgepack.model.predict import predict
 from edgepack.records import Pack, Quality
 from edgepack.workflow import artefact
-from edgepack.workflow.cell import Source, pack_cell
-from edgepack.workflow.job import Job, Sets, cells, metric_for, open_sets
+from edgepack.workflow.cell import Place, Source, pack_cell
+from edgepack.workflow.compress import Workshop, check, layered
+from edgepack.workflow.job import Cell, Job, Sets, cells, metric_for, open_sets
+from edgepack.workflow.shelf import Shelf
 from edgepack.workflow.store import Golden, write_target
 
 GOLDEN_SAMPLES = 64
@@ -32,7 +35,9 @@ def pack_all(job: Job) -> Iterator[Pack]:
     refused), DataError, ModelError. What is wrong with one cell is in that cell's ``error``.
     """
     matrix = cells(job)
-    source = _source(job, open_sets(job, matrix))
+    source = _source(job, open_sets(job, matrix), matrix)
+    if len(source.problems) == len(matrix):
+        raise next(iter(source.problems.values()))
     for target in job.targets:
         write_target(job.out, target)
     for cell in matrix:
@@ -40,7 +45,7 @@ def pack_all(job: Job) -> Iterator[Pack]:
             yield pack_cell(cell, source)
 
 
-def _source(job: Job, sets: Sets) -> Source:
+def _source(job: Job, sets: Sets, matrix: Sequence[Cell]) -> Source:
     model = load(
         job.model,
         allow_code=job.trust.custom_objects,
@@ -54,6 +59,7 @@ def _source(job: Job, sets: Sets) -> Source:
     if (evaluation := sets.evaluation) is not None:
         metric = partial(metric_for, evaluation, model.outputs, allow_code=job.trust.code)
         check_against(evaluation, model.inputs, model.outputs, metric().name)
+    shop, problems = _workshop(job, sets, matrix, model, metric)
     samples = golden_inputs(model, sets.evaluation or sets.calibration, job.seed)
     with step("run the model on golden samples"):
         outputs = predict(model, samples)
@@ -67,11 +73,48 @@ def _source(job: Job, sets: Sets) -> Source:
         seed=job.seed,
         out=job.out,
         resume=job.resume,
+        shop=shop,
+        problems=problems,
         notes=tuple(
             f"{count} {name} samples are evaluation samples too"
             for name, count in sets.overlapping.items()
         ),
     )
+
+
+def _workshop(
+    job: Job,
+    sets: Sets,
+    matrix: Sequence[Cell],
+    model: Model,
+    metric: Callable[[], Metric] | None,
+) -> tuple[Workshop | None, dict[Place, EdgepackError]]:
+    """What recipes with steps work in, where there are any, and why a cell's steps cannot run."""
+    stepping = [cell for cell in matrix if cell.recipe.steps and cell.refused is None]
+    if not stepping:
+        return None, {}
+    try:
+        teacher = layered(model, job.trust)
+    except ModelError as error:
+        return None, {cell.place: error for cell in stepping}
+    shop = Workshop(
+        teacher=teacher,
+        train=sets.train,
+        calibration=sets.calibration,
+        evaluation=sets.evaluation,
+        metric=metric,
+        seed=job.seed,
+        trust=job.trust,
+        shelf=Shelf(job.out / "candidates", job.trust, resume=job.resume),
+    )
+    problems: dict[Place, EdgepackError] = {}
+    with step("check the recipes' steps"):
+        for cell in stepping:
+            try:
+                check(cell.recipe, cell.target, shop)
+            except EdgepackError as error:
+                problems[cell.place] = error
+    return shop, problems
 
 
 def _reference(model: Model, evaluation: Data, metric: Callable[[], Metric]) -> Quality:

@@ -95,7 +95,8 @@ def test_a_missing_path_and_a_folder():
     [
         (Target, "id", "the file's name is its id"),
         (Dataset, "id", "the file's name is its id"),
-        (Dataset, "folder", "path is relative to the file itself"),
+        (Dataset, "folder", "paths are relative to the file itself"),
+        (Recipe, "folder", "paths are relative to the file itself"),
     ],
 )
 def test_keys_that_the_files_place_says(kind, key, hint):

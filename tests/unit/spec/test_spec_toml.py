@@ -83,7 +83,7 @@ def test_the_least_that_each_kind_needs(kind, text):
             RECIPE + "str = 1",
             "str",
             "known keys: allow_flex, calibrator, description, "
-            "families, io, mixed, otherwise, percentile, scheme",
+            "io, mixed, otherwise, percentile, scheme, steps",
         ),
         (
             Device,
