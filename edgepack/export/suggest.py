@@ -125,12 +125,20 @@ def overall(ranked: Sequence[LayerError]) -> tuple[Suggestion, ...]:
         )
     return (
         Suggestion(
-            what=f"a mixed recipe that keeps {', '.join(names[:MANY])} wider: "
+            what=f"a mixed recipe that keeps {', '.join(_tied(bad)[:MANY])} wider: "
             "--rescue looks for the cheapest that meets a limit",
             why=f"{len(names)} of {len({row.layer for row in ranked})} layers have errors of "
             f"their own within {HURTS_DB:g} dB of their signal",
         ),
     )
+
+
+def _tied(rows: Sequence[LayerError]) -> list[str]:
+    """The layers, with those that make what they read where that is what hurts."""
+    names = []
+    for row in rows:
+        names += [row.layer, *(row.reads if (row.from_input or 0.0) > 0.5 else ())]
+    return list(dict.fromkeys(names))
 
 
 def _narrowest(rows: Sequence[LayerError]) -> str:

@@ -131,9 +131,10 @@ def stored_recipe(pack: StoredPack | None) -> Recipe | None:
         recipe = None
     if pack.pack.steps or (recipe is not None and recipe.steps):
         raise SpecError(
-            f"{pack.pack.recipe} changes the model before it exports it: nothing to rescue here",
-            'add [[mixed]] selections and scheme = "mixed" to that recipe; debug without '
-            "--rescue ranks the layers",
+            f"{pack.pack.recipe} changes the model before it exports it: a mixed recipe of MODEL "
+            "would not",
+            'add scheme = "mixed" and [[mixed]] selections to that recipe: debug without --rescue '
+            "ranks the layers",
         )
     return recipe
 

@@ -9,17 +9,19 @@ import pytest
 
 import edgepack as ep
 from edgepack.errors import ModelError, SpecError
-from edgepack.export import export
+from edgepack.export import dissect, export
 from edgepack.export.compare import judged, run
 from edgepack.export.convert import to_float, trace
 from edgepack.export.debug import debug
 from edgepack.export.failure import layer_names
 from edgepack.export.plan import assigned
+from edgepack.graph.facts import tensor_spec
 from edgepack.graph.parse import parse
+from edgepack.graph.values import quantise
 from edgepack.model.data import Data, open_data
 from edgepack.model.load import Model, load
 from edgepack.model.predict import predict
-from edgepack.runtimes import tables
+from edgepack.runtimes import child, tables
 from edgepack.spec.data import Dataset
 from edgepack.spec.library import find
 from edgepack.spec.recipe import Recipe, Selection
@@ -134,6 +136,25 @@ def test_the_output_error_is_that_of_the_whole_file(residual, images):
     whole = judged(run(content, inputs, residual, HERE), predict(residual, inputs), HERE, 0.0)
     assert found.output.sqnr_db == pytest.approx(whole.sqnr_db, abs=0.01)
     assert found.output.max_abs == pytest.approx(whole.max_abs, abs=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int16x8", "dynamic", "float16", "float32"])
+def test_operators_alone_answer_as_in_the_whole_file(residual, images, scheme, tmp_path):
+    """Fed with what the whole file computes, each gives back what it computes."""
+    content = exported(residual, images, scheme)
+    main = parse(content, scheme).main
+    operators = [o for o in main.operators if o.outputs[0] not in dissect.sources(main)]
+    real = next(images.batches(4)).x[0][:, None]
+    inputs = [quantise(real, tensor_spec(main.tensors[main.inputs[0]]))]
+    made = [operator.outputs[0] for operator in operators]
+    path = tmp_path / "model.tflite"
+    path.write_bytes(dissect.exposed(content, made))
+    whole = child.infer(path, inputs, HERE)
+    known = {main.inputs[0]: inputs[0], **dict(zip(made, whole, strict=True))}
+    path.write_bytes(dissect.apart(content, [operator.index for operator in operators]))
+    fed = [known[slot.tensor] for slot in dissect.slots(main, operators)]
+    for alone, there in zip(child.infer(path, fed, HERE), whole, strict=True):
+        np.testing.assert_array_equal(alone, there)
 
 
 def test_a_file_that_the_bare_converter_made_is_matched(residual, images):

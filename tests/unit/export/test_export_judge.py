@@ -9,7 +9,7 @@ from edgepack.export import choose
 from edgepack.export.choose import PLAIN, WAYS, automatic, sharpened
 from edgepack.export.compare import judged
 from edgepack.export.convert import keys
-from edgepack.export.failure import layer_of
+from edgepack.export.failure import layer_of, suffixed
 from edgepack.export.observe import Statistics, Watched
 
 EMPTY = Statistics(seen={}, means={}, least_winner={})
@@ -57,6 +57,26 @@ def test_outputs_that_are_not_finite_fail(bad):
 def test_the_layer_of_a_scope(scope, layer):
     known = dict.fromkeys(("dense", "dense_2", "conv", "bn"), "Layer")
     assert layer_of(scope, known) == layer
+
+
+@pytest.mark.parametrize(
+    ("scopes", "renamed"),
+    [
+        (["m/dense/MatMul", "m/dense_1/MatMul"], False),
+        (["m_1/dense_1/MatMul", "m_1/dense_1_1/MatMul"], True),
+        (["m_1/dense_1/MatMul;m_1/relu_1/Relu", "m_1/relu_1/add"], True),
+        (["m_1/dense_1/MatMul", "m/dense/MatMul"], False),
+        (["dense", "m_1/dense_1/add"], True),  # an output is called as its layer
+        (["nothing/here"], False),
+        ([], False),
+    ],
+)
+def test_scopes_that_tracing_renamed(scopes, renamed):
+    known = dict.fromkeys(("dense", "dense_1", "relu", "add"), "Layer")
+    assert suffixed(scopes, known) == renamed
+    if renamed:
+        assert layer_of("m_1/dense_1/MatMul", known, renamed=True) == "dense"
+        assert layer_of("m_1/dense_1_1/MatMul", known, renamed=True) == "dense_1"
 
 
 def test_names_become_distinct_identifiers():

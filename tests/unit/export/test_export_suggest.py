@@ -87,6 +87,8 @@ def test_the_whole_model_is_advised_by_how_many_hurt():
     assert overall(layers(40, 40, 40)) == ()
     (few,) = overall(layers(5, 40, 40))
     assert "keeps l0 wider" in few.what
+    (tied,) = overall(layers(5, 40, 40, **INPUT))
+    assert "keeps l0, before wider" in tied.what
     (many,) = overall(layers(5, 5, 5, 5, 5, 40))
     assert "qat, or export in int16x8" in many.what
     (narrow,) = overall(layers(5, 5, 5, 5, 5, 40, weights="int4"))
