@@ -16,11 +16,11 @@ class Options(LowBit):
 
 def apply(candidate: Candidate, options: Options, context: Context) -> Candidate:
     """Make a copy's weights binary, during the step's training or, without one, at once."""
-    return run("binary", candidate, options, context, _binary, zeros=False)
+    return run("binary", candidate, options, context, binary, zeros=False)
 
 
-def _binary(values: Any, keep: Any, axes: tuple[int, ...]) -> Any:
-    """The sign, of 0 too, times the mean magnitude: the nearest such weights."""
+def binary(values: Any, keep: Any, axes: tuple[int, ...]) -> Any:
+    """The sign, that of 0 being 1, times the mean magnitude: the nearest such weights."""
     import tensorflow as tf
 
     scale = tf.reduce_mean(tf.abs(values), axes, keepdims=True)

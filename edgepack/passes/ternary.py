@@ -20,11 +20,11 @@ class Options(LowBit):
 
 def apply(candidate: Candidate, options: Options, context: Context) -> Candidate:
     """Make a copy's weights ternary, during the step's training or, without one, at once."""
-    coarse = partial(_ternary, options.threshold)
+    coarse = partial(ternary, options.threshold)
     return run("ternary", candidate, options, context, coarse, zeros=True)
 
 
-def _ternary(threshold: float, values: Any, keep: Any, axes: tuple[int, ...]) -> Any:
+def ternary(threshold: float, values: Any, keep: Any, axes: tuple[int, ...]) -> Any:
     """Signs of what is above the threshold times its mean magnitude; zero where not to keep."""
     import tensorflow as tf
 

@@ -17,7 +17,6 @@ from tests.tf.coarse import (
     budget,
     drawing,
     integers,
-    interrupted_and_gone_on,
     kernel,
     run,
     zeros,
@@ -126,10 +125,6 @@ def test_layers_that_the_options_leave_are_named(trained, data):
     assert sorted(why) == ["conv_a", "depth", "label"]
     assert why["conv_a"] == "not selected"
     assert "240 weights" in why["label"]
-
-
-def test_an_interrupted_training_goes_on_to_the_same_weights(data, tmp_path):
-    assert interrupted_and_gone_on(tmp_path, data, "cluster", clusters=4)
 
 
 def test_negative_normalisations_are_turned_without_a_difference(trained, data):
