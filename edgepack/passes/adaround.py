@@ -22,18 +22,19 @@ from edgepack.passes.network import Call, Network, read
 from edgepack.passes.walk import Batches, samples_of, side_by_side
 from edgepack.spec.fields import FORBID, Count, NotNegative, Positive
 
-MOST_BYTES = 1 << 27
+MOST_BYTES = 1 << 26
+MOST_PRODUCTS = 10**12
 BENDS = ("relu", "relu6", "leaky_relu", "elu", "silu", "gelu", "hard_silu")
 ACTIVATIONS = ("ReLU", "LeakyReLU", "ELU", "Activation")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """``bits`` of the weights: by default what the scheme gives each layer.
+    """``bits`` of the weights: by default what the scheme gives each layer, 8 of a mixed one.
 
-    Each layer is learned in ``iterations`` updates of ``batch`` rows, drawn from ``rows``
-    positions of its output, at a ``learning_rate``; ``pull`` weighs how strongly undecided
-    weights are drawn to up or down.
+    Each layer is learned in ``iterations`` updates, fewer where it has millions of weights, of
+    ``batch`` rows, drawn from ``rows`` positions of its output, at a ``learning_rate``; ``pull``
+    weighs how strongly undecided weights are drawn to up or down.
     """
 
     __pydantic_config__ = FORBID
@@ -63,8 +64,9 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
             return
         bits = options.bits or grid.bits_of(call.layer, context.scheme)
         task = _task(network, call, exact, rounded, bits, options, context.seed)
+        affordable = MOST_PRODUCTS // (options.batch * task.weights.size)
         effort = rounding.Effort(
-            iterations=options.iterations,
+            iterations=max(min(options.iterations, affordable), 1),
             rate=options.learning_rate,
             pull=options.pull,
             batch=options.batch,

@@ -147,7 +147,8 @@ def _into_producer(
     befores = [network.producer(norm.inputs[0]) for norm in norms]
     layer = befores[0].layer
     if not plain(layer):
-        return f"it follows {befores[0].name}, a {kind(layer)}"
+        by_itself = ", which quantises by itself" if kind(layer) in BIASED else ""
+        return f"it follows {befores[0].name}, a {kind(layer)}{by_itself}"
     if not select(layer):
         return f"{befores[0].name} is not selected"
     if not linear(layer):

@@ -20,7 +20,7 @@ from edgepack.passes.layers import weights
 from edgepack.passes.network import Call, Network, Value
 
 BATCH = 32
-MOST_BYTES = 1 << 28
+MOST_BYTES = 1 << 27
 Batches = list[Any]
 """One tensor of the graph as TensorFlow tensors of at most ``BATCH`` samples each."""
 Visit = Callable[[Call, Batches, Batches], None]

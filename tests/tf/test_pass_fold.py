@@ -172,6 +172,44 @@ def test_a_layer_that_is_not_selected_keeps_its_norm():
     assert made.steps[-1].skipped[0].why.startswith("conv_a is not selected")
 
 
+@st.composite
+def stacks(draw):
+    """What a random chain of layers is made of: kind, bias, padding, activation."""
+    kinds = ["conv", "depthwise", "transposed", "separable", "norm", "norm", "relu", "pool"]
+    made = draw(st.lists(st.sampled_from(kinds), min_size=2, max_size=6))
+    return [
+        (kind, draw(st.booleans()), draw(st.sampled_from(["same", "valid"])), draw(st.booleans()))
+        for kind in made
+    ]
+
+
+@settings(max_examples=15, deadline=None)
+@given(stack=stacks(), seed=st.integers(0, 99))
+def test_any_chain_of_layers_answers_the_same(stack, seed):
+    import keras
+
+    layers = keras.layers
+    image = x = keras.Input((14, 14, 3))
+    for kind, bias, padding, active in stack:
+        more = {"use_bias": bias, "padding": padding, "activation": "relu" if active else None}
+        x = {
+            "conv": lambda more=more: layers.Conv2D(4, 3, **more),
+            "depthwise": lambda more=more: layers.DepthwiseConv2D(3, **more),
+            "transposed": lambda more=more: layers.Conv2DTranspose(4, 3, **more),
+            "separable": lambda more=more: layers.SeparableConv2D(4, 3, **more),
+            "norm": layers.BatchNormalization,
+            "relu": layers.ReLU,
+            "pool": lambda: layers.MaxPooling2D(2, padding="same"),
+        }[kind]()(x)
+    model = settled(keras.Model(image, layers.Dense(2)(layers.Flatten()(x))), seed)
+    made = run(model)
+    x = feed(model)
+    wanted, found = answers(model, x)[0], answers(made.model, x)[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * max(np.abs(wanted).max(), 1))
+    left = {skipped.layer for skipped in made.steps[-1].skipped}
+    assert left == set(norms(made.model))
+
+
 def holding(model, kind, seed):
     """The kernel of ``it`` made to satisfy a constraint of a kind; that constraint."""
     layer = model.get_layer("it")
