@@ -30,8 +30,8 @@ from edgepack.passes.layers import has, kind, values, variable
 from edgepack.passes.network import Call, rebuild
 from edgepack.passes.objective import objective
 from edgepack.passes.slicing import reading_axis, reading_weight
-from edgepack.passes.ties import MAKERS, SEPARABLE
 from edgepack.passes.taps import forward
+from edgepack.passes.ties import MAKERS, SEPARABLE
 from edgepack.passes.units import Units
 from edgepack.spec.steps import Training
 

@@ -13,7 +13,7 @@ from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.compensate import Repair, compensated
 from edgepack.passes.fit import fit
 from edgepack.passes.importance import Criterion, importance
-from edgepack.passes.layers import DENSE, DEPTHWISE, kind
+from edgepack.passes.layers import DEPTHWISE, kind
 from edgepack.passes.network import read
 from edgepack.passes.prices import Of
 from edgepack.passes.slicing import cut_constraints, cut_model
@@ -54,7 +54,7 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     skipped = list(_left(units))
     if not units.groups:
         return candidate.then("prune-filters", model, changed=(), skipped=skipped)
-    sizes = {call.name: len(units.of[call.output]) for call in units.makers}
+    before = _widths(units)
     limits = bounds(
         units,
         least=options.min_channels,
@@ -81,7 +81,7 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     if not choice.met:
         why = f"{told}, more than asked: max_cut, min_channels and multiple allow no more"
         skipped.append((candidate.model.name, why))
-    changed, same = _compared(units, sizes, dict(skipped))
+    changed, same = _compared(before, units, dict(skipped))
     return candidate.then(
         "prune-filters",
         model,
@@ -123,16 +123,31 @@ def _rounds(keep: float, rounds: int, context: Context) -> Iterator[tuple[float,
         )
 
 
+def _widths(units: Units) -> dict[str, tuple[str, int, int]]:
+    """Of each layer with a kernel: its kind, how many channels it reads and how many it gives."""
+    return {
+        call.name: (
+            kind(call.layer),
+            len(units.of[call.inputs[0]]),
+            len(units.of[call.output]),
+        )
+        for call in units.network.calls
+        if kind(call.layer) in (*MAKERS, *DEPTHWISE)
+    }
+
+
 def _compared(
-    units: Units, sizes: Mapping[str, int], known: Mapping[str, str]
+    before: Mapping[str, tuple[str, int, int]], units: Units, known: Mapping[str, str]
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """What became of each layer that could be cut: (changed, left as it was)."""
+    """What became of each layer with a kernel: (changed, left as it was)."""
     changed, same = [], []
-    for call in units.makers:
-        before, after = sizes[call.name], len(units.of[call.output])
-        noun = "neurons" if kind(call.layer) in DENSE else "filters"
-        if after < before:
-            changed.append(f"{call.name}: {before} → {after} {noun}")
-        elif call.name not in known:
-            same.append((call.name, f"its {before} {noun} matter more for their cost than others"))
+    for name, (what, reads, gives) in _widths(units).items():
+        _, had_read, had_given = before[name]
+        noun = {"Dense": "neurons"}.get(what, "channels" if what in DEPTHWISE else "filters")
+        if gives < had_given:
+            changed.append(f"{name}: {had_given} → {gives} {noun}")
+        elif what in MAKERS and name not in known:
+            same.append((name, f"its {gives} {noun} matter more for their cost than others"))
+        if reads < had_read and gives == had_given:
+            changed.append(f"{name}: reads {had_read} → {reads} channels")
     return changed, same

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepack.passes.layers import has, kind, variable
+from edgepack.passes.layers import kind
 from edgepack.passes.network import read, rebuild
 from edgepack.passes.slicing import cut_model
 from edgepack.passes.ties import MAKERS, trace
