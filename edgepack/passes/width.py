@@ -5,6 +5,7 @@ Unlike a fresh, narrower network it keeps the most important channels with their
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,9 +16,10 @@ from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.compensate import compensated
 from edgepack.passes.fit import fit
 from edgepack.passes.importance import Criterion, importance
+from edgepack.passes.layers import DEPTHWISE, kind
 from edgepack.passes.network import read
 from edgepack.passes.slicing import Kept, cut_constraints, cut_model
-from edgepack.passes.ties import trace
+from edgepack.passes.ties import MAKERS, trace
 from edgepack.passes.units import Units
 from edgepack.spec.fields import FORBID, Count
 
@@ -50,25 +52,34 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
         weights = compensated(units, kept, "regress", context.samples, SAMPLES)
     model = cut_model(units, kept, weights)
     constraints, words = cut_constraints(candidate.constraints, units, kept)
-    changed, skipped = [], []
-    for call in units.makers:
-        ids = units.of[call.output]
-        before, after = len(ids), int(kept[ids].sum())
-        if after < before:
-            changed.append(f"{call.name}: {before} → {after} channels")
-        else:
-            why = units.reason(call) or f"{before} channels are not to be cut further"
-            skipped.append((call.name, why))
+    changed = dict(_changed(units, kept))
+    skipped = [
+        (call.name, units.reason(call) or "it has too few channels to cut")
+        for call in units.makers
+        if kept[units.of[call.output]].all()
+    ]
     refitted = [f"{name}: refitted on samples" for name in weights]
     history = fit(model, context, label="width", constraints=constraints)
     trained = [f"trained {len(history.losses)} epochs"] if history is not None else []
     return candidate.then(
         "width",
         model,
-        changed=[*changed, *refitted, *words, *trained],
+        changed=[*changed.values(), *refitted, *words, *trained],
         skipped=skipped,
         constraints=constraints,
     )
+
+
+def _changed(units: Units, kept: Kept) -> Iterator[tuple[str, str]]:
+    """(name, words) of each layer with a kernel that makes or reads fewer channels now."""
+    for call in units.network.calls:
+        if kind(call.layer) not in (*MAKERS, *DEPTHWISE):
+            continue
+        made, read_ = kept[units.of[call.output]], kept[units.of[call.inputs[0]]]
+        if not made.all():
+            yield call.name, f"{call.name}: {len(made)} → {made.sum()} channels"
+        elif not read_.all():
+            yield call.name, f"{call.name}: reads {read_.sum()} of {len(read_)} channels"
 
 
 def _kept(units: Units, model: object, options: Options, context: Context) -> Kept:

@@ -84,8 +84,7 @@ MAY_FIND_NOTHING = {"fold", "activations", "head", "separable", "equalize"}
 REFUSED = {
     ("student", "ends"): "input",
     ("student", "shared"): "input",
-    ("student", "decoder"): "",
-    ("student", "recurrent"): "",
+    ("student", "decoder"): "one row",
 }
 """(case, graph) that a pass refuses as a whole, and a word of why."""
 

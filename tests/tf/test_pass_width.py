@@ -24,10 +24,11 @@ def test_every_graph(name, tmp_path):
     assert smaller == bool(done.steps[-1].changed) == (name != "recurrent")
     for line in done.steps[-1].changed:
         layer, counts = line.split(": ")
+        if counts.startswith("reads"):
+            continue
         before, after = (int(word) for word in counts.split(" channels")[0].split(" → "))
         assert after == before // 2
-        made = done.model.get_layer(layer)
-        assert getattr(made, "filters", getattr(made, "units", None)) == after
+        assert done.model.get_layer(layer).output.shape[-1] == after
 
 
 def test_the_most_important_channels_stay():
