@@ -13,7 +13,7 @@ from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.chains import Piece, names, replaced, without
 from edgepack.passes.fit import fit
 from edgepack.passes.layers import KERNELS, kind, values, variable
-from edgepack.passes.moments import Moments, output_moments
+from edgepack.passes.moments import Moments, patch_moments
 from edgepack.passes.network import Call, Network, read
 from edgepack.passes.ranks import METHODS, Choices, Places, by_budget, by_energy, by_vbmf, choices
 from edgepack.passes.splits import moment, refusal, split
@@ -31,9 +31,9 @@ class Options:
     (Jaderberg et al. 2014); ``tucker`` a 1×1, a small core and a 1×1 (Kim et al. 2016); ``auto``
     takes for each layer what keeps most at its cost. ``rank``: ``budget`` keeps the share
     ``keep`` of all the model's ``measure``, with rank where it brings most; ``energy`` keeps that
-    share of each kernel's energy; ``vbmf`` keeps what stands out of the noise (Nakajima et al.
-    2013). ``data`` makes SVD go by the error of the outputs on samples, if there are any, instead
-    of the weights': it keeps far more accuracy.
+    share of each layer's energy; ``vbmf`` keeps what stands out of the noise (Nakajima et al.
+    2013). ``data`` makes factors go by the energy of the layer's outputs on samples, if there are
+    any, instead of the weights': that keeps far more accuracy.
     """
 
     __pydantic_config__ = FORBID
@@ -56,7 +56,7 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
             places(network, name),
             METHODS[1:] if options.method == "auto" else (options.method,),
             multiple=context.channels,
-            moment=moment(call.layer, moments.get(name)),
+            second=moment(call.layer, moments.get(name)),
         )
         for name, call in chosen.items()
     }
@@ -71,12 +71,13 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
             continue
         method, ranks = METHODS[table.method[row]], table.ranks[row]
         named = names(network, name, 3 if method == "tucker" else 2)
-        chains[name] = split(chosen[name].layer, method, ranks, named, moments.get(name))
+        known = moments.get(name)
+        chains[name], lost = split(chosen[name].layer, method, ranks, named, known)
         wide = " and ".join(str(rank) for rank in ranks if rank)
         changed.append(
             f"{name}: {method} of rank {wide}, {table.params[0]} → {table.params[row]} weights, "
             f"{table.macs[0]} → {table.macs[row]} MACs, "
-            f"{100 * (1 - table.lost[row]):.1f} % of the energy kept"
+            f"{100 * (1 - lost):.1f} % of the {'outputs' if known else 'weights'}' energy kept"
         )
     left = total - sum(
         int(tables[name].cost(options.measure)[0] - tables[name].cost(options.measure)[rows[name]])
@@ -87,12 +88,8 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
             f"{100 * left / total:.0f} % of the {options.measure} left, {100 * options.keep:.0f} % "
             "asked: these layers cannot be made smaller"
         )
-    if chains and _looks(options):
-        changed.append(
-            "SVD by the error of the outputs on samples"
-            if moments
-            else "SVD by the weights' error: there are no samples"
-        )
+    if chains and options.data and context.samples is None:
+        changed.append("the weights decide: there are no samples to look at")
     model = replaced(network, chains)
     constraints, words = without(candidate.constraints, chains)
     history = fit(model, context, label="lowrank", constraints=constraints)
@@ -121,17 +118,12 @@ def _layers(network: Network, context: Context) -> tuple[dict[str, Call], list[t
     return chosen, list(skipped.items())
 
 
-def _looks(options: Options) -> bool:
-    """Whether samples are of use."""
-    return options.data and options.method in ("auto", "svd")
-
-
 def _moments(
     network: Network, chosen: Mapping[str, Call], options: Options, context: Context
 ) -> dict[str, Moments]:
-    if not _looks(options) or context.samples is None or not chosen:
+    if not options.data or context.samples is None or not chosen:
         return {}
-    return output_moments(network, set(chosen), context.samples)
+    return patch_moments(network, chosen, context.samples)
 
 
 def _rows(

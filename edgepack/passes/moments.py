@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,13 @@ from edgepack.passes.network import Network, rebuild
 
 MOST_SAMPLES = 1024
 """Taken evenly from all of the data, which may be sorted by class."""
-BATCH = 32
+BATCH = 16
+MOST_ROWS = 1024
+"""Of a batch, whose neighbouring positions are alike anyway."""
+MOST_INPUTS = 2304
+"""Of a patch: 3 × 3 × 256. Wider ones take too much memory and time."""
+MOST_VALUES = 4 << 20
+"""Of all patches of one sample at a time."""
 RIDGE = 1e-4
 """Of the mean square of the regressors, so that directions without signal stay small."""
 
@@ -25,9 +32,9 @@ Tap = Callable[[Any, Sequence[Any]], "Sequence[Any] | None"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Moments:
-    """Of the outputs of a layer before its bias and activation, over samples and positions.
+    """Of the patches (size · inputs) that a layer's kernel is multiplied by.
 
-    ``second`` (outputs, outputs) is the mean of the products of pairs, ``mean`` (outputs,).
+    ``second`` is the mean of the products of pairs over samples and positions.
     """
 
     second: Float
@@ -39,23 +46,65 @@ class Moments:
         return self.second - np.outer(self.mean, self.mean)
 
 
-def output_moments(network: Network, layers: Collection[str], data: Data) -> dict[str, Moments]:
-    """Moments of the linear outputs of the layers with those names, over all their calls."""
-    linear = Linear()
+def patch_moments(network: Network, layers: Collection[str], data: Data) -> dict[str, Moments]:
+    """Moments of what the named convolutions and Dense layers see, over all their calls.
+
+    Of layers whose patches are wider than MOST_INPUTS there are none.
+    """
+    found: dict[str, Moments] = {}
+    group: set[str] = set()
+    room = 0
+    for call in network.calls:
+        if call.name not in layers or call.name in group or call.name in found:
+            continue
+        width = _width(call.layer)
+        if width > MOST_INPUTS:
+            continue
+        needed = width * math.prod(size or 1 for size in call.shapes[0][1:-1])
+        if group and room + needed > MOST_VALUES:
+            found |= _patch_moments(network, group, data)
+            group, room = set(), 0
+        group.add(call.name)
+        room += needed
+    return found | _patch_moments(network, group, data)
+
+
+def _patch_moments(network: Network, layers: Collection[str], data: Data) -> dict[str, Moments]:
+    made: dict[str, Any] = {}
 
     def tap(call: Any, inputs: Sequence[Any]) -> Any:
-        return [linear(call, inputs[0])] if call.name in layers else None
+        if call.name not in layers:
+            return None
+        if "kernel_size" not in call.layer.get_config():
+            return [inputs[0]]
+        if call.name not in made:
+            # A convolution with one filter for each place of the patch: strides, padding and
+            # dilation are then just the layer's own.
+            config = {**call.layer.get_config(), "name": f"{call.name}_patches"}
+            config |= {"use_bias": False, "activation": "linear", "filters": _width(call.layer)}
+            made[call.name] = type(call.layer).from_config(config)
+        return [made[call.name](inputs[0])]
+
+    def load() -> None:
+        for layer in made.values():
+            kernel = variable(layer)
+            kernel.assign(np.eye(kernel.shape[-1], dtype=np.float32).reshape(kernel.shape))
 
     sums: dict[str, Any] = {}
-    for name, (found,) in watch(network, tap, linear.load, data):
+    for name, (rows,) in watch(network, tap, load, data):
+        rows = rows[:: max(1, len(rows) // MOST_ROWS)]
         known = sums.setdefault(name, [0, 0.0, 0.0])
-        known[0] += len(found)
-        known[1] = known[1] + found.sum(0)
-        known[2] = known[2] + found.T @ found
+        known[0] += len(rows)
+        known[1] = known[1] + rows.sum(0)
+        known[2] = known[2] + rows.T @ rows
     return {
         name: Moments(second=second / count, mean=mean / count)
         for name, (count, mean, second) in sums.items()
     }
+
+
+def _width(layer: Any) -> int:
+    return math.prod(variable(layer).shape[:-1])
 
 
 def regressions(

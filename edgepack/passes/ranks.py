@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepack.passes import factorise
+from edgepack.passes import factorise, weighted
 from edgepack.passes.factorise import Float
 
 METHODS = ("keep", "svd", "spatial", "tucker")
 MOST_TUCKER_RANKS = 24
 """Ranks that are tried of each mode of a Tucker decomposition."""
+USUAL = 0.6
+"""The share of a layer's weights at which methods are compared on data."""
 DIGITS = 1e-9
 
 
@@ -60,11 +62,12 @@ def choices(
     methods: Sequence[str],
     *,
     multiple: int = 1,
-    moment: Float | None = None,
+    second: Float | None = None,
 ) -> Choices:
     """All ways that cost less than the layer does, in parameters and in MACs.
 
-    ``multiple`` is what ranks are multiples of, where a layer is wide enough.
+    ``multiple`` is what ranks are multiples of, where a layer is wide enough. With the
+    ``second`` moment of the patches, what is lost is that of the outputs on data.
     """
     inputs, outputs = kernel.shape[-2:]
     area = int(np.prod(kernel.shape[:-2], dtype=np.int64))
@@ -73,20 +76,19 @@ def choices(
         (0, np.zeros((1, 2), np.int64), np.array([size]), np.array([size * places.after]), [0.0])
     ]
     if "svd" in methods:
-        matrix = factorise.unfold(kernel)
-        lost = factorise.tail(factorise.energies(matrix, moment))
+        lost = factorise.tail(weighted.energies(kernel, "svd", second))
         r = _ranks(len(lost) - 1, multiple)
         params = r * (area * inputs + outputs)
         parts.append((1, _single(r), params, params * places.after, lost[r]))
     if "spatial" in methods and kernel.ndim == 4 and min(kernel.shape[:2]) > 1:
         high, wide = kernel.shape[:2]
-        lost = factorise.tail(factorise.energies(factorise.spatial(kernel)))
+        lost = factorise.tail(weighted.energies(kernel, "spatial", second))
         r = _ranks(len(lost) - 1, multiple)
-        first, second = r * high * inputs, r * wide * outputs
-        macs = first * places.between + second * places.after
-        parts.append((2, _single(r), first + second, macs, lost[r]))
+        down, right = r * high * inputs, r * wide * outputs
+        macs = down * places.between + right * places.after
+        parts.append((2, _single(r), down + right, macs, lost[r]))
     if "tucker" in methods and area > 1:
-        parts.append(_tucker(kernel, area, places, multiple))
+        parts.append(_tucker(kernel, area, places, multiple, second))
     table = Choices(
         method=np.concatenate([np.full(len(part[1]), part[0]) for part in parts]),
         ranks=np.concatenate([part[1] for part in parts]),
@@ -96,12 +98,30 @@ def choices(
     )
     cheaper = (table.params < table.params[0]) & (table.macs < table.macs[0])
     cheaper[0] = True
-    return _only(table, cheaper)
+    table = _only(table, cheaper)
+    return table if second is None else _solved(table, kernel, second)
 
 
-def _tucker(kernel: NDArray[Any], area: int, places: Places, multiple: int) -> Any:
+def _solved(table: Choices, kernel: NDArray[Any], second: Float) -> Choices:
+    """The losses of methods without a closed form, by what solving one row of each brings."""
+    lost = table.lost.copy()
+    for method in (2, 3):
+        rows = np.flatnonzero(table.method == method)
+        if not len(rows):
+            continue
+        row = rows[np.argmin(np.abs(table.params[rows] - USUAL * table.params[0]))]
+        first, second_rank = table.ranks[row]
+        chain = weighted.factors(kernel, METHODS[method], (first, second_rank), second, sweeps=1)
+        found = weighted.lost(kernel, weighted.product(chain, METHODS[method]), second)
+        lost[rows] *= found / max(float(lost[row]), factorise.TINY)
+    return replace(table, lost=lost.clip(0.0, 1.0))
+
+
+def _tucker(
+    kernel: NDArray[Any], area: int, places: Places, multiple: int, second: Float | None
+) -> Any:
     inputs, outputs = kernel.shape[-2:]
-    kept = factorise.tucker_energies(kernel)
+    kept = weighted.tucker_energies(kernel, second)
     a, b = (
         found.reshape(-1)
         for found in np.meshgrid(

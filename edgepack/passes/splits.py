@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from edgepack.passes import factorise
+from edgepack.passes import factorise, weighted
 from edgepack.passes.chains import Piece
 from edgepack.passes.layers import has, values
 from edgepack.passes.moments import Moments
@@ -34,82 +33,62 @@ def refusal(layer: Any) -> str | None:
 
 def split(
     layer: Any, method: str, ranks: Sequence[int], named: Sequence[str], moments: Moments | None
-) -> list[Piece]:
-    """The pieces of a factorised layer; the last has the bias and the activation.
+) -> tuple[list[Piece], float]:
+    """The pieces of a factorised layer, and the share of the energy that is lost.
 
-    With the layer's ``moments``, SVD goes by the error of its outputs, about their mean where
-    there is a bias to carry it.
+    The last piece has the bias and the activation. With the ``moments`` of the layer's patches
+    the factors go by the error of its outputs, about their mean where a bias can carry that.
     """
-    bias = values(layer, "bias") if has(layer, "bias") else None
-    if method == "svd":
-        return _svd(layer, int(ranks[0]), named, bias, moments)
-    if method == "spatial":
-        return _spatial(layer, int(ranks[0]), named, bias)
-    return _tucker(layer, (int(ranks[0]), int(ranks[1])), named, bias)
+    kernel = values(layer)
+    bias: Any = values(layer, "bias") if has(layer, "bias") else None
+    second = moment(layer, moments)
+    chain = weighted.factors(kernel, method, (int(ranks[0]), int(ranks[1])), second)
+    made = weighted.product(chain, method)
+    if bias is not None and moments is not None:
+        bias = bias + moments.mean @ (factorise.unfold(kernel) - made)
+    configs = CONFIGS[method](layer, named, [array.shape[-1] for array in chain])
+    pieces = [
+        Piece(made_of=type(layer), config=config, weights={"kernel": array})
+        for config, array in zip(configs, chain, strict=True)
+    ]
+    if bias is not None:
+        pieces[-1] = replace(pieces[-1], weights={"kernel": chain[-1], "bias": bias})
+    return pieces, weighted.lost(kernel, made, second)
 
 
 def moment(layer: Any, moments: Moments | None) -> Any:
-    """What ``factorise.svd`` is to go by for this layer, or None."""
+    """The second moment that the layer's factors go by, or None."""
     if moments is None:
         return None
     return moments.centred if has(layer, "bias") else moments.second
 
 
-def _svd(layer: Any, rank: int, named: Sequence[str], bias: Any, moments: Moments | None) -> Any:
-    kernel = values(layer)
-    left, right = factorise.svd(factorise.unfold(kernel), rank, moment(layer, moments))
-    if bias is not None and moments is not None:
-        # What the projection takes of the mean goes into the bias.
-        scale = np.linalg.pinv(right) @ right
-        bias = bias + moments.mean - moments.mean @ scale
+def _svd(layer: Any, named: Sequence[str], ranks: Sequence[int]) -> list[dict[str, Any]]:
     if type(layer).__name__ == "Dense":
-        first = _first(layer, named[0], units=rank)
-        second = _last(layer, named[1])
-    else:
-        first = _first(layer, named[0], filters=rank)
-        second = _last(layer, named[1], **_pointwise(layer))
+        return [_first(layer, named[0], units=ranks[0]), _last(layer, named[1])]
     return [
-        Piece(made_of=type(layer), config=first, weights={"kernel": left}),
-        Piece(made_of=type(layer), config=second, weights=_weights(right, bias)),
+        _first(layer, named[0], filters=ranks[0]),
+        _last(layer, named[1], **_pointwise(layer)),
     ]
 
 
-def _spatial(layer: Any, rank: int, named: Sequence[str], bias: Any) -> list[Piece]:
+def _spatial(layer: Any, named: Sequence[str], ranks: Sequence[int]) -> list[dict[str, Any]]:
     (high, wide), (down, right) = layer.kernel_size, layer.strides
     tall, broad = layer.dilation_rate
-    one, two = factorise.spatial_svd(values(layer), rank)
-    first = _first(
-        layer, named[0], filters=rank, kernel_size=(high, 1), strides=(down, 1),
-        dilation_rate=(tall, 1),
-    )  # fmt: skip
-    second = _last(
-        layer, named[1], kernel_size=(1, wide), strides=(1, right), dilation_rate=(1, broad)
-    )
+    first = {"kernel_size": (high, 1), "strides": (down, 1), "dilation_rate": (tall, 1)}
+    second = {"kernel_size": (1, wide), "strides": (1, right), "dilation_rate": (1, broad)}
     return [
-        Piece(made_of=type(layer), config=first, weights={"kernel": one}),
-        Piece(made_of=type(layer), config=second, weights=_weights(two, bias)),
+        _first(layer, named[0], filters=ranks[0], **first),
+        _last(layer, named[1], **second),
     ]
 
 
-def _tucker(layer: Any, ranks: tuple[int, int], named: Sequence[str], bias: Any) -> list[Piece]:
-    into, core, out = factorise.tucker2(values(layer), ranks)
+def _tucker(layer: Any, named: Sequence[str], ranks: Sequence[int]) -> list[dict[str, Any]]:
     point = _pointwise(layer)
     return [
-        Piece(
-            made_of=type(layer),
-            config=_first(layer, named[0], filters=ranks[0], **point),
-            weights={"kernel": into},
-        ),
-        Piece(
-            made_of=type(layer),
-            config=_first(layer, named[1], filters=ranks[1]),
-            weights={"kernel": core},
-        ),
-        Piece(
-            made_of=type(layer),
-            config=_last(layer, named[2], **point),
-            weights=_weights(out, bias),
-        ),
+        _first(layer, named[0], filters=ranks[0], **point),
+        _first(layer, named[1], filters=ranks[1]),
+        _last(layer, named[2], **point),
     ]
 
 
@@ -135,5 +114,5 @@ def _last(layer: Any, name: str, **more: Any) -> dict[str, Any]:
     return {**layer.get_config(), "name": name, "kernel_constraint": None, **more}
 
 
-def _weights(kernel: Any, bias: Any) -> dict[str, Any]:
-    return {"kernel": kernel} if bias is None else {"kernel": kernel, "bias": bias}
+CONFIGS = {"svd": _svd, "spatial": _spatial, "tucker": _tucker}
+"""The configs of a chain's layers, by method: (layer, names, outputs of each) → configs."""

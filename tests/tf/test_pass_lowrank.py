@@ -9,7 +9,7 @@ from edgepack.passes.candidate import Candidate
 from edgepack.passes.chains import names, replaced
 from edgepack.passes.constraints import Mask
 from edgepack.passes.lowrank import Options, apply, cost
-from edgepack.passes.moments import output_moments
+from edgepack.passes.moments import patch_moments
 from edgepack.passes.network import read
 from edgepack.passes.splits import split
 from tests.graphs import GRAPHS, graph, settled
@@ -68,33 +68,67 @@ def test_full_rank_computes_the_same(form, method):
     if method == "spatial":
         full = (min(kernel.shape[0] * kernel.shape[2], kernel.shape[1] * 5), 0)
     named = names(read(model), "it", 3 if method == "tucker" else 2)
-    made = replaced(read(model), {"it": split(model.get_layer("it"), method, full, named, None)})
+    pieces, lost = split(model.get_layer("it"), method, full, named, None)
+    assert lost < 1e-9
+    made = replaced(read(model), {"it": pieces})
     x = feed(model)
     np.testing.assert_allclose(answers(model, x)[0], answers(made, x)[0], atol=1e-5)
     same_ends(model, made)
     assert made.layers[-1].activation is model.get_layer("it").activation
 
 
-@pytest.mark.parametrize("form", ["plain", "strides", "no bias", "conv1d", "dense"])
-def test_outputs_on_data_are_better_than_by_weights(form):
+@pytest.mark.parametrize(
+    ("form", "method", "ranks"),
+    [
+        ("plain", "svd", (2, 0)),
+        ("strides", "svd", (2, 0)),
+        ("no bias", "svd", (2, 0)),
+        ("causal", "svd", (2, 0)),
+        ("dense", "svd", (2, 0)),
+        ("dense on rows", "svd", (2, 0)),
+        ("plain", "spatial", (3, 0)),
+        ("uneven", "spatial", (3, 0)),
+        ("dilated", "tucker", (2, 3)),
+        ("conv1d", "tucker", (2, 3)),
+    ],
+)
+def test_outputs_on_data_are_better_than_by_weights(form, method, ranks):
     import keras
 
     model = one(form)
-    linear = model.get_layer("it")
-    linear.activation = keras.activations.linear
+    layer = model.get_layer("it")
+    layer.activation = keras.activations.linear
     x = feed(model, 64, 2) * np.linspace(0.2, 3, model.inputs[0].shape[-1]).astype(np.float32) + 1
-    given = Rows(x)
-    moments = output_moments(read(model), {"it"}, given)["it"]
+    known = patch_moments(read(model), ["it"], Rows(x))["it"]
     wanted = answers(model, x)[0]
-    bias = linear.bias.numpy() if linear.use_bias else 0.0
-    np.testing.assert_allclose(
-        moments.mean, (wanted - bias).reshape(-1, 5).mean(0), rtol=1e-4, atol=1e-5
-    )
+    bias = layer.bias.numpy() if layer.use_bias else 0.0
+    mean = known.mean @ layer.kernel.numpy().reshape(-1, 5)
+    np.testing.assert_allclose(mean, (wanted - bias).reshape(-1, 5).mean(0), rtol=1e-3, atol=1e-3)
     errors = []
-    for known in (moments, None):
-        made = replaced(read(model), {"it": split(linear, "svd", (2, 0), ["a", "b"], known)})
+    for moments in (known, None):
+        pieces, lost = split(layer, method, ranks, ["a", "b", "c"], moments)
+        made = replaced(read(model), {"it": pieces})
         errors.append(float(np.square(answers(made, x)[0] - wanted).mean()))
+        if moments is not None:
+            spread = (wanted - bias) - (mean if layer.use_bias else 0)
+            assert errors[0] == pytest.approx(lost * np.square(spread).mean(), rel=0.02)
     assert errors[0] < errors[1]
+
+
+def test_patches_too_wide_are_left_to_the_weights(monkeypatch):
+    model = graph("sequential")
+    monkeypatch.setattr("edgepack.passes.moments.MOST_INPUTS", 30)
+    found = patch_moments(read(model), ["conv_a", "conv_b", "label"], data(model))
+    assert set(found) == {"conv_a", "label"}
+
+
+def test_moments_are_the_same_in_small_groups(monkeypatch):
+    model, names_ = graph("shared"), ["twin", "again", "label"]
+    whole = patch_moments(read(model), names_, data(model))
+    monkeypatch.setattr("edgepack.passes.moments.MOST_VALUES", 1)
+    parts = patch_moments(read(model), names_, data(model))
+    for name in names_:
+        np.testing.assert_allclose(whole[name].second, parts[name].second)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -187,7 +221,7 @@ def test_without_samples_the_weights_decide_and_it_is_said():
     ]
     for a, b in zip(runs[0].model.get_weights(), runs[1].model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert "there are no samples" in runs[0].steps[-1].changed[-1]
+    assert "no samples" in runs[0].steps[-1].changed[-1]
     assert "samples" not in runs[1].steps[-1].changed[-1]
 
 
@@ -195,7 +229,7 @@ def test_data_with_samples_and_ranks_in_multiples():
     model = graph("sequential")
     chosen = context(model, calibration=data(model), channels=4)
     done = apply(Candidate(model=model), Options(method="svd", keep=0.5), chosen)
-    assert done.steps[-1].changed[-1] == "SVD by the error of the outputs on samples"
+    assert "outputs' energy" in done.steps[-1].changed[0]
     widths = [layer.units for layer in done.model.layers if layer.name == "hidden_a"]
     assert widths
     assert widths[0] % 4 == 0

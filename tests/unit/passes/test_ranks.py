@@ -131,3 +131,13 @@ def test_a_budget_is_kept_wherever_it_can_be(tables, share):
     ]
     if fits:
         assert loss >= min(fits) - 1e-9
+
+
+def test_data_says_what_is_lost():
+    """Inputs of which only two vary: two channels are enough, whatever the weights are."""
+    kernel = np.random.default_rng(0).normal(size=(24, 20))
+    second = np.zeros((24, 24))
+    second[:2, :2] = [[2.0, 0.5], [0.5, 1.0]]
+    table = choices(kernel, ONCE, ["svd"], second=second)
+    assert table.ranks[by_energy(table, 0.9999, "params")].tolist() == [2, 0]
+    assert by_energy(choices(kernel, ONCE, ["svd"]), 0.9999, "params") == 0
