@@ -35,12 +35,11 @@ NEEDS_SAMPLES: Mapping[str, Callable[[Any], bool]] = {
     "adaround": lambda options: True,
     "correct-biases": lambda options: True,
     "equalize": lambda options: options.by == "activations" or options.relu6 == "replace",
-    "lowrank": lambda options: options.data,
     "prune-filters": lambda options: options.criterion in ("taylor", "activation"),
-    "width": lambda options: getattr(options, "criterion", "") in ("taylor", "activation"),
+    "width": lambda options: options.criterion in ("taylor", "activation"),
 }
 """The passes that cannot do without samples, labels or not, by their options."""
-LOOKS = frozenset({*NEEDS_SAMPLES, "head", "separable"})
+LOOKS = frozenset({*NEEDS_SAMPLES, "head", "lowrank", "separable"})
 """The passes that look at samples where there are any."""
 SCHEME = frozenset({"qat", "cluster", "adaround", "correct-biases"})
 """The passes whose result depends on the recipe's scheme."""

@@ -223,6 +223,8 @@ def _steps_notes(blank: Pack, recipe: Recipe, source: Source, golden: Golden) ->
 
 def _made_by(exported: Exported) -> str:
     calibrated = f", calibrated by {exported.calibrator}" if exported.calibrator else ""
+    if exported.calibrator == "learned":
+        calibrated = ", with the ranges that were learned"
     return f"made by {exported.producer}{calibrated}"
 
 

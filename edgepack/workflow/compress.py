@@ -235,7 +235,7 @@ def _figures(key: str, model: Model, recipe: Recipe, shop: Workshop) -> Figures:
         return figures.scored(found, shop.evaluation, shop.metric)
 
     judged = shop.evaluation is not None and shop.metric is not None
-    with progress("figures of the step"):
+    with progress("judge what was made"):
         found = figures.of_model(model, quality if judged else None, allow_flex=recipe.allow_flex)
     shop.known[key] = found
     shop.shelf.keep_figures(

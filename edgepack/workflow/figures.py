@@ -73,11 +73,9 @@ def plain(model: Model, *, allow_flex: bool = False) -> bytes:
     return content if rounded is None else rounded.content
 
 
-def scored(
-    model: Model, evaluation: Data, metric: Callable[[], Metric], label: str = "evaluate"
-) -> float:
+def scored(model: Model, evaluation: Data, metric: Callable[[], Metric]) -> float:
     """The metric of a Keras model over the evaluation set."""
-    return artefact.score(partial(predict, model), evaluation, metric(), label)
+    return artefact.score(partial(predict, model), evaluation, metric(), "evaluate what was made")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

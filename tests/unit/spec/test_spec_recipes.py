@@ -13,13 +13,28 @@ from edgepack.spec.steps import Step
 PATHS = sorted(shipped(Recipe).glob("*.toml"))
 PLAIN = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")
 OTHERS = ("int8-float-io", "mixed-first-last-float")
-PROMISED = (
-    "qat-int8 qat-int4 qat-int16x8 binary-int8 ternary-int8 sparse75-int8 sparse75-distill-int8 "
-    "sparse75-qat-int8 sparse2x4-int8 prune-filters50-distill-int8 "
-    "prune-filters50-qat-distill-int8 cluster16-int8 cluster16-qat-int8 "
-    "sparse75-cluster16-qat-int8 distill-int8 lowrank-distill-int8 separable-distill-qat-int8 "
-    "equalize-adaround-int8 finetune-int8 student-distill-int8"
-).split()
+PROMISED = [
+    "qat-int8",
+    "qat-int4",
+    "qat-int16x8",
+    "binary-int8",
+    "ternary-int8",
+    "sparse75-int8",
+    "sparse75-distill-int8",
+    "sparse75-qat-int8",
+    "sparse2x4-int8",
+    "prune-filters50-distill-int8",
+    "prune-filters50-qat-distill-int8",
+    "cluster16-int8",
+    "cluster16-qat-int8",
+    "sparse75-cluster16-qat-int8",
+    "distill-int8",
+    "lowrank-distill-int8",
+    "separable-distill-qat-int8",
+    "equalize-adaround-int8",
+    "finetune-int8",
+    "student-distill-int8",
+]
 
 
 def word(step: Step) -> str:
