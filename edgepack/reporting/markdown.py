@@ -6,15 +6,17 @@ import re
 from collections.abc import Sequence
 
 from edgepack.records import Report, ReportSection, Verdict
-from edgepack.reporting import units
+from edgepack.reporting import steps, units
 from edgepack.reporting.cells import Cell, cells
 from edgepack.reporting.choice import accuracy, candidate
 from edgepack.reporting.headline import cards
 from edgepack.reporting.losses import told
+from edgepack.reporting.tables import Value
 
 MARKS = {True: "✅", False: "❌", None: "➖"}
 MOST_ROWS = 60
 MOST_VERDICTS = 40
+MOST_STEPS = 20
 MOST_CHARACTERS = 60_000
 
 
@@ -75,7 +77,32 @@ def _section(section: ReportSection) -> list[str]:
         _table(section, found),
         _failures(found),
         _losses(section),
+        *_steps(section),
     ]
+
+
+def _steps(section: ReportSection) -> list[str]:
+    """What each step of a recipe brought and cost, folded."""
+    found = steps.attributions(section)
+    parts = []
+    for table in [one.table for one in found[:MOST_STEPS]]:
+        lines = [
+            f"<details><summary>{plain(table.caption)}</summary>",
+            "",
+            "| " + " | ".join(column.title for column in table.columns) + " |",
+            "| --- |" + " ---: |" * (len(table.columns) - 1),
+            *("| " + " | ".join(map(_cell, row)) + " |" for row in table.rows),
+            "",
+            "</details>",
+        ]
+        parts.append("\n".join(lines))
+    if len(found) > MOST_STEPS:
+        parts.append(f"The steps of {len(found) - MOST_STEPS} more recipes are in the page.")
+    return parts
+
+
+def _cell(value: Value) -> str:
+    return plain(value.text) + (f" ({plain(value.detail)})" if value.detail else "")
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> str:

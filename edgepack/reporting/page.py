@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from edgepack import files
 from edgepack.records import Operator, Report, ReportSection
-from edgepack.reporting import losses, plots, provenance, sizes, tables, verdicts
+from edgepack.reporting import losses, plots, provenance, sizes, steps, tables, verdicts
 from edgepack.reporting.cells import Cell, cells
 from edgepack.reporting.choice import RULE, best, candidate
 from edgepack.reporting.headline import cards
@@ -80,6 +80,7 @@ def _view(section: ReportSection, index: int) -> dict[str, Any]:
         "best": chosen is not None and chosen is best(section),
         "packs": tables.packs(section) if section.packs else None,
         "measurements": _unless_empty(tables.measurements(section, found)),
+        "steps": steps.attributions(section),
         "failures": [cell for cell in found if cell.error is not None],
         "figures": {
             "size": plots.size_tradeoff(section, found),

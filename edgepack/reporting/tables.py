@@ -72,7 +72,7 @@ def packs(section: ReportSection) -> Table:
     """What every recipe made, before any device."""
     before = next((p for p in section.packs if p.recipe == section.baseline), None)
     rows = [_pack_row(pack, before, section) for pack in section.packs]
-    return _filled("Packs: size, accuracy and cost of every recipe", PACK_COLUMNS, rows)
+    return filled("Packs: size, accuracy and cost of every recipe", PACK_COLUMNS, rows)
 
 
 def measurements(section: ReportSection, found: Sequence[Cell]) -> Table:
@@ -83,11 +83,11 @@ def measurements(section: ReportSection, found: Sequence[Cell]) -> Table:
         if cell.measurement is not None
     ]
     caption = "Measurements: latency, memory and agreement on every device"
-    return _filled(caption, MEASUREMENT_COLUMNS, rows)
+    return filled(caption, MEASUREMENT_COLUMNS, rows)
 
 
-def _filled(caption: str, columns: tuple[Column, ...], rows: Sequence[tuple[Value, ...]]) -> Table:
-    """A table without the columns in which no row says anything."""
+def filled(caption: str, columns: tuple[Column, ...], rows: Sequence[tuple[Value, ...]]) -> Table:
+    """A table of ``rows`` without the columns in which none says anything."""
     kept = [i for i in range(len(columns)) if any(_says(row[i]) for row in rows)]
     return Table(
         caption=caption,

@@ -251,3 +251,31 @@ def report() -> Report:
         created_at="2026-11-23T20:09:00Z",
         command="edgepack report build/demo",
     )
+
+
+def stepped(target: str = LAPTOP.id) -> Pack:
+    """A pack by a recipe of two steps, the later of which trained for nothing."""
+    figures = {
+        "params": 24_000.0,
+        "macs": 600_000.0,
+        "size_bytes": 103_644.0,
+        "gzip_bytes": 94_212.0,
+        "arena_bytes": 8_192.0,
+        "latency_host_us": 61.4,
+        "quality": 0.9806,
+    }
+    cut = {**figures, "macs": 300_000.0, "size_bytes": 60_000.0, "quality": 0.9706}
+    quantised = {**cut, "size_bytes": 31_344.0, "latency_host_us": 15.2}
+    steps = (
+        StepRecord(
+            name="prune-filters",
+            changed=("conv2d: 16 → 8 filters",),
+            skipped=(Skipped(layer="dense", why="its neurons are <the> outputs"),),
+            seconds=12.5,
+            before=figures,
+            after=cut,
+        ),
+        StepRecord(name="finetune", changed=("all weights: 8 epochs",), before=cut, after=cut),
+        StepRecord(name="int8", seconds=1.5, before=cut, after=quantised),
+    )
+    return replace(pack("int8", target), recipe="prune-filters50-int8", steps=steps)
