@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo demo-compress test check bench clean
 
 demo: $(STAMP)  ## train, pack, measure and report a small model on this machine
 	$(BIN)/edgepack demo -o build/demo
+
+demo-compress: $(STAMP)  ## the same by every family of compression techniques, in minutes
+	$(BIN)/edgepack demo --compress -o build/demo-compress
 
 test: $(STAMP)  ## every test that can run here; CI=1 makes a missing component a failure
 	$(BIN)/python -m pytest $(if $(CI),--cov --cov-report=term)

@@ -1,7 +1,8 @@
-"""The demo: a small CNN trained, packed in four schemes and measured, on this machine alone."""
+"""The demos: a small CNN trained, packed by several recipes and measured, on this machine alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from platform import machine
@@ -16,6 +17,13 @@ from edgepack.workflow.job import Job
 from edgepack.workflow.measure import Request, request
 
 RECIPES = ("float32", "float16", "dynamic", "int8")
+COMPRESSIONS = (
+    *("float32", "int8", "qat-int4", "ternary-int8", "sparse75-distill-int8"),
+    *("prune-filters50-distill-int8", "cluster16-int8", "sparse75-cluster16-qat-int8"),
+    *("distill-int8", "lowrank-distill-int8", "separable-distill-qat-int8"),
+    "equalize-adaround-int8",
+)
+"""Every family of techniques, beside what is compared with them."""
 LIMITS = Limits(max_latency_ms=1.0, max_flash_kib=96.0, max_accuracy_drop=0.01)
 
 
@@ -27,15 +35,16 @@ def demo_target() -> Target:
     return replace(base, id="demo", name=f"{base.name}, with the demo's limits", limits=LIMITS)
 
 
-def demo_job(out: Path) -> Job:
-    """Train the demo's model into ``out`` and ask for it in four schemes."""
+def demo_job(out: Path, recipes: Sequence[str] = RECIPES) -> Job:
+    """Train the demo's model into ``out`` and ask for it by those recipes."""
     model = out / "digits.keras"
     train_digits(open_data(find(Dataset, "digits-train")), model)
     return Job(
         model=model,
         targets=(demo_target(),),
-        recipes=tuple(find(Recipe, name) for name in RECIPES),
+        recipes=tuple(find(Recipe, name) for name in recipes),
         out=out,
+        train=find(Dataset, "digits-train"),
         calibration=find(Dataset, "digits-calibration"),
         evaluation=find(Dataset, "digits-evaluation"),
     )
