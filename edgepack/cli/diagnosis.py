@@ -60,10 +60,12 @@ def _rescue(found: Rescue) -> list[str]:
         name: score(found.metric, getattr(found, name)) for name in ("reference", "before", "after")
     }
     start = f"limit {found.limit}: {found.metric} {value['before']} (model {value['reference']})"
-    if not found.layers and found.met:
+    if found.met and not found.tried:
         return [f"{start}: met already, nothing to keep wider"]
     kept = (
-        f"{', '.join(found.layers) or 'nothing'} in {found.scheme}, the rest in {found.otherwise}"
+        f"{', '.join(found.layers)} in {found.scheme}, the rest in {found.otherwise}"
+        if found.layers
+        else f"all in {found.scheme}, made anew"
     )
     lines = [
         start,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ def debug(
             count += len(inputs[0])
             advance(1)
     found = rows(evidence, two.reference, two.exported)
+    notes = strangers(found)
+    if notes:  # what would help the model's own file says nothing of another's
+        found = [replace(row, suggestion=None) for row in found]
     ranked = sorted(
         (row for row in found if row.local_sqnr_db is not None or row.sqnr_db is not None),
         key=lambda row: row.local_sqnr_db if row.local_sqnr_db is not None else 999.0,
@@ -77,8 +81,8 @@ def debug(
         output=evidence.output.record(None),
         layers=tuple(found),
         ranked=tuple(dict.fromkeys(row.layer for row in ranked)),
-        suggestions=overall(ranked),
-        notes=strangers(found),
+        suggestions=() if notes else overall(ranked),
+        notes=notes,
     )
 
 

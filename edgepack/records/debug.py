@@ -84,11 +84,12 @@ class Trial(Record):
 class Rescue(Record):
     """The mixed scheme that was looked for.
 
-    ``layers`` are in ``scheme``, all others in ``otherwise``. ``reference``, ``before`` and
-    ``after`` are the metric of the float model, of the given file and of the mixed one, over
-    ``samples`` evaluation samples (``data`` is their digest). The same samples chose the layers, so
-    that samples which nothing has seen would judge a little lower.
-    ``wide_macs`` is the share of MACs in the wider scheme.
+    ``layers`` are in ``scheme``, all others in ``otherwise``; there are none where the file meets
+    the limit as it is (nothing was tried) or exported anew. ``reference``, ``before`` and ``after``
+    are the metric of the float model, of the given file and of the mixed one, over ``samples``
+    evaluation samples (``data`` is their digest). The same samples chose the layers, so that
+    samples which nothing has seen would judge a little lower. ``wide_macs`` is the share of MACs
+    in the wider scheme.
     """
 
     limit: str

@@ -41,6 +41,10 @@ def rescue(patient: Patient) -> Rescue:
     untouched = Trial(layers=(), value=search.before, size_bytes=len(patient.content))
     if search.holds(search.before):
         return _record(search, untouched, scheme, met=True)
+    if patient.recipe is None:  # another tool's file: ours may do without wider layers
+        anew = search.made_of((), scheme)
+        if search.holds(anew.value):
+            return _written(search, _record(search, anew, scheme, met=True), anew, scheme)
     for wide in WIDER[scheme]:
         if (best := search.cheapest(wide)) is not None:
             return _written(search, _record(search, best, wide, met=True), best, wide)

@@ -89,7 +89,7 @@ class Search:
         sets = [tuple(dict.fromkeys(n for unit in order[: k + 1] for n in unit))
                 for k in range(len(order))]  # fmt: skip
         low, high = -1, 0
-        while sets and not self.holds(self._try(sets[high], wide).value):
+        while sets and not self.holds(self.made_of(sets[high], wide).value):
             if high == len(sets) - 1:
                 return None
             low, high = high, min(2 * high + 1, len(sets) - 1)
@@ -97,7 +97,7 @@ class Search:
             return None
         while high - low > 1:
             middle = (low + high) // 2
-            if self.holds(self._try(sets[middle], wide).value):
+            if self.holds(self.made_of(sets[middle], wide).value):
                 high = middle
             else:
                 low = middle
@@ -109,9 +109,9 @@ class Search:
         dearest = sorted(layers, key=lambda name: -self._cost(name, wide))
         for name in dearest[:MOST_WITHOUT]:
             fewer = tuple(other for other in kept if other != name)
-            if fewer and self.holds(self._try(fewer, wide).value):
+            if fewer and self.holds(self.made_of(fewer, wide).value):
                 kept = list(fewer)
-        return self._try(tuple(kept), wide)
+        return self.made_of(tuple(kept), wide)
 
     def _order(self, wide: PlainScheme) -> list[tuple[str, ...]]:
         """Layers with those that their error is tied to; most loss for its cost first."""
@@ -154,26 +154,27 @@ class Search:
         return main.tensors[main.inputs[0]].dtype == "float32"
 
     def recipe(self, layers: Sequence[str], wide: PlainScheme) -> Recipe:
-        """The mixed recipe that keeps these layers wide."""
+        """The mixed recipe that keeps these layers wide; without any, the plain one."""
         given = self.patient.recipe
+        what = f"{self.scheme}, but {', '.join(layers)} in {wide}" if layers else self.scheme
         return Recipe(
             id=f"{self.patient.model.name}-rescued",
-            description=f"{self.scheme}, but {len(layers)} layers in {wide}, "
-            f"so that {self.patient.limit.text} holds",
-            scheme="mixed",
+            description=f"{what}, so that {self.patient.limit.text} holds",
+            scheme="mixed" if layers else self.scheme,
             io="float32" if self._float_io else "integer",
             calibrator=given.calibrator if given is not None else "auto",
             percentile=given.percentile if given is not None else 99.99,
             allow_flex=given.allow_flex if given is not None else False,
             mixed=tuple(Selection(layers=re.escape(name), scheme=wide) for name in layers),
-            otherwise=self.scheme,
+            otherwise=self.scheme if layers else "int8",
         )
 
     def made(self, trial: Trial, wide: PlainScheme) -> bytes:
         """The file that a trial made."""
         return self.tried[wide, frozenset(trial.layers)][1]
 
-    def _try(self, layers: tuple[str, ...], wide: PlainScheme) -> Trial:
+    def made_of(self, layers: tuple[str, ...], wide: PlainScheme) -> Trial:
+        """The trial with these layers in ``wide``; without any, the plain scheme anew."""
         key = (wide, frozenset(layers))
         if key not in self.tried:
             self.tried[key] = self._made(layers, wide)

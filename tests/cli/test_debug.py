@@ -81,12 +81,14 @@ def test_a_rescue_ends_by_whether_its_limit_is_met(tiny, file, tmp_path, capfd, 
     found = strict(capfd.readouterr().out)
     validate(found)
     assert found["rescued"]["met"] == (code == 0)
-    assert bool(found["rescued"]["tried"]) == (code == 1)
+    tried = found["rescued"]["tried"]
+    assert bool(tried) == (code == 1)
+    assert all(trial["value"] is not None for trial in tried)
     assert found["rescued"]["file"] is None
     assert not (tmp_path / "out").exists()
     if code == 1:
-        schemes = {trial["scheme"] for trial in found["rescued"]["tried"]}
-        assert schemes == {"int16x8", "float32"}
+        assert tried[0]["layers"] == []  # first the plain scheme, made anew
+        assert {trial["scheme"] for trial in tried} == {"int8", "int16x8", "float32"}
 
 
 @pytest.mark.parametrize(
