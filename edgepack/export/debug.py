@@ -38,7 +38,8 @@ from edgepack.graph.values import carrier, dequantise, quantise
 from edgepack.model.data import Data
 from edgepack.model.load import Model
 from edgepack.records import Debug
-from edgepack.runtimes import child
+from edgepack.runtimes import child, tables
+from edgepack.runtimes.schemes import refusal
 
 Arrays = list[NDArray[Any]]
 CHUNK_BYTES = 64 << 20
@@ -55,6 +56,8 @@ def debug(
     does not suit.
     """
     two = side_by_side(model, content, name, runtime)
+    operators = {operator.name for operator in two.reference.operators}
+    wide = "float32" if refusal(tables.load(runtime), "int16x8", ops=operators) else "int16x8"
     evidence = Evidence(places=two.places)
     count = 0
     with step("run both models layer by layer") as advance:
@@ -62,7 +65,7 @@ def debug(
             _gather(two, inputs, evidence)
             count += len(inputs[0])
             advance(1)
-    found = rows(evidence, two.reference, two.exported)
+    found = rows(evidence, two.reference, two.exported, wide)
     notes = strangers(found)
     if notes:  # what would help the model's own file says nothing of another's
         found = [replace(row, suggestion=None) for row in found]
@@ -81,7 +84,7 @@ def debug(
         output=evidence.output.record(None),
         layers=tuple(found),
         ranked=tuple(dict.fromkeys(row.layer for row in ranked)),
-        suggestions=() if notes else overall(ranked),
+        suggestions=() if notes else overall(ranked, wide),
         notes=notes,
     )
 

@@ -53,16 +53,21 @@ class Evidence:
         return self.spreads.setdefault(tensor, Spread())
 
 
-def rows(evidence: Evidence, reference: Subgraph, exported: Subgraph) -> list[LayerError]:
-    """A row for each operator, in the order in which they run."""
+def rows(
+    evidence: Evidence, reference: Subgraph, exported: Subgraph, wide: str
+) -> list[LayerError]:
+    """A row for each operator, in the order in which they run.
+
+    ``wide`` is the scheme wider than int8 that the file's runtime computes.
+    """
     known = sources(exported), sources(reference)
-    return [_row(place, evidence, reference, exported, known) for place in evidence.places]
+    made = [_row(place, evidence, exported, known) for place in evidence.places]
+    return [replace(row, suggestion=suggestion(row, wide)) for row in made]
 
 
 def _row(
     place: Place,
     evidence: Evidence,
-    reference: Subgraph,
     exported: Subgraph,
     known: tuple[dict[int, Source], dict[int, Source]],
 ) -> LayerError:
@@ -76,7 +81,7 @@ def _row(
     reads = _busiest(place, evidence, known[1])
     before = evidence.spreads.get(reads) if reads is not None else None
     after = evidence.spreads[place.twin.outputs[0]]
-    row = LayerError(
+    return LayerError(
         sqnr_db=piled.sqnr_db,
         cosine=piled.cosine,
         max_abs=piled.max_abs,
@@ -101,7 +106,6 @@ def _row(
         weight_sqnr_db=_weight_sqnr(source, filter_of(place.twin, known[1])),
         reads=place.reads,
     )
-    return replace(row, suggestion=suggestion(row))
 
 
 def _shares(place: Place, evidence: Evidence) -> tuple[float, float, float] | None:

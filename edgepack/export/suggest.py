@@ -21,8 +21,11 @@ OTHERS_DB = 10.0
 FOUR_BITS = ("int4", "int2", "uint4")
 
 
-def suggestion(row: LayerError) -> Suggestion | None:
-    """The first thing to try for a layer; None where its own error does not matter."""
+def suggestion(row: LayerError, wide: str = "int16x8") -> Suggestion | None:
+    """The first thing to try for a layer; None where its own error does not matter.
+
+    ``wide`` is the scheme wider than int8 that the file's runtime computes.
+    """
     if row.local_sqnr_db is None or row.local_sqnr_db >= HURTS_DB:
         return None
     shares = {
@@ -31,27 +34,27 @@ def suggestion(row: LayerError) -> Suggestion | None:
         "output": row.from_output or 0.0,
     }
     if not any(shares.values()):
-        return _wider(row, f"its error of {row.local_sqnr_db:.1f} dB cannot be told apart")
+        return _wider(row, wide, f"its error of {row.local_sqnr_db:.1f} dB cannot be told apart")
     worst = max(shares, key=lambda source: shares[source])
     share = f"{shares[worst]:.0%} of its error"
     if worst == "weights":
-        return _for_weights(row, share)
+        return _for_weights(row, wide, share)
     if worst == "input":
         return _for_values(
-            row, f"{share} is its input's rounding", row.input_range_ratio,
+            row, wide, f"{share} is its input's rounding", row.input_range_ratio,
             row.input_channel_ratio, row.reads,
         )  # fmt: skip
     return _for_values(
-        row, f"{share} is its output's rounding", row.output_range_ratio,
+        row, wide, f"{share} is its output's rounding", row.output_range_ratio,
         row.output_channel_ratio, (),
     )  # fmt: skip
 
 
-def _for_weights(row: LayerError, share: str) -> Suggestion:
+def _for_weights(row: LayerError, wide: str, share: str) -> Suggestion:
     what = f"{share} comes of its weights and arithmetic"
     uneven = row.weight_channel_ratio or 1.0
     if row.weights is None:
-        return _wider(row, f"{share} comes of its arithmetic: it has no weights to improve")
+        return _wider(row, wide, f"{share} comes of its arithmetic: it has no weights to improve")
     if row.weights in FOUR_BITS:
         return Suggestion(
             what="keep its weights at 8 bits (scheme int8 for this layer in a mixed recipe), "
@@ -71,11 +74,12 @@ def _for_weights(row: LayerError, share: str) -> Suggestion:
             if row.granularity == "per-channel"
             else f"{what}; the channels are even, so that more scales would not help",
         )
-    return _wider(row, what)
+    return _wider(row, wide, what)
 
 
 def _for_values(
     row: LayerError,
+    wide: str,
     what: str,
     range_ratio: float | None,
     channel_ratio: float | None,
@@ -84,7 +88,7 @@ def _for_values(
     where = f" between {', '.join(reads)} and {row.layer}" if reads else ""
     if (channel_ratio or 1.0) >= UNEVEN:
         return Suggestion(
-            what=f"the step equalize{where}, else {_width(row)}{_along(reads)}",
+            what=f"the step equalize{where}, else {_width(row, wide)}{_along(reads)}",
             why=f"{what}: the largest channel is {channel_ratio:.0f} times the median one, "
             "and all share one scale",
         )
@@ -93,23 +97,23 @@ def _for_values(
             what="the calibrator percentile or mse, which leave outliers out",
             why=f"{what}: the range is {range_ratio:.1f} times that of 99.9 % of the values",
         )
-    return _wider(row, f"{what}, and neither outliers nor single channels explain it", reads)
+    return _wider(row, wide, f"{what}, and neither outliers nor single channels explain it", reads)
 
 
-def _wider(row: LayerError, why: str, reads: Sequence[str] = ()) -> Suggestion:
-    return Suggestion(what=f"{_width(row)}{_along(reads)}, or train with qat", why=why)
+def _wider(row: LayerError, wide: str, why: str, reads: Sequence[str] = ()) -> Suggestion:
+    return Suggestion(what=f"{_width(row, wide)}{_along(reads)}, or train with qat", why=why)
 
 
-def _width(row: LayerError) -> str:
+def _width(row: LayerError, wide: str) -> str:
     """A wider type than the one that the layer has."""
-    return "keep it in float32" if row.dtype in ("int16", "float32") else "keep it in int16x8"
+    return f"keep it in {'float32' if row.dtype in ('int16', 'float32') else wide}"
 
 
 def _along(reads: Sequence[str]) -> str:
     return f" together with {', '.join(reads)}" if reads else ""
 
 
-def overall(ranked: Sequence[LayerError]) -> tuple[Suggestion, ...]:
+def overall(ranked: Sequence[LayerError], wide: str = "int16x8") -> tuple[Suggestion, ...]:
     """What may help the whole model; ``ranked`` are its layers, the worst first."""
     bad = [r for r in ranked if r.local_sqnr_db is not None and r.local_sqnr_db < HURTS_DB]
     names = list(dict.fromkeys(row.layer for row in bad))
@@ -118,7 +122,7 @@ def overall(ranked: Sequence[LayerError]) -> tuple[Suggestion, ...]:
     if len(names) > MANY and 2 * len(names) > len({row.layer for row in ranked}):
         return (
             Suggestion(
-                what=f"train with qat, or export in {_narrowest(bad)}",
+                what=f"train with qat, or export in {_narrowest(bad, wide)}",
                 why=f"{len(names)} layers have errors of their own within {HURTS_DB:g} dB of "
                 "their signal: single layers are not the cause",
             ),
@@ -141,9 +145,9 @@ def _tied(rows: Sequence[LayerError]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _narrowest(rows: Sequence[LayerError]) -> str:
+def _narrowest(rows: Sequence[LayerError], wide: str) -> str:
     """The next wider scheme for a whole model."""
-    return "int8" if any(row.weights in FOUR_BITS for row in rows) else "int16x8"
+    return "int8" if any(row.weights in FOUR_BITS for row in rows) else wide
 
 
 def strangers(rows: Sequence[LayerError]) -> tuple[str, ...]:

@@ -71,6 +71,12 @@ def test_what_helps_follows_from_the_cause(change, what, why):
     assert why in found.why
 
 
+def test_a_runtime_without_16_bits_gets_floats():
+    assert "keep it in float32" in suggestion(ROW, "float32").what
+    (many,) = overall(layers(5, 5, 5, 5, 5, 40), "float32")
+    assert "export in float32" in many.what
+
+
 @pytest.mark.parametrize("local", [None, HURTS_DB, 40.0])
 def test_a_layer_that_does_not_hurt_is_left_alone(local):
     assert suggestion(replace(ROW, local_sqnr_db=local)) is None
