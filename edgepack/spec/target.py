@@ -61,8 +61,8 @@ class Target:
     """One target; the TOML file's stem is ``id``. ``sources`` maps each figure to a URL.
 
     ``cores`` is 1 where nothing is said of them. ``core`` names the processor core, or the chip.
-    ``channels`` is the multiple of channels that its kernels like; passes that choose a number of
-    channels round to it.
+    ``channels`` is the multiple of channels that its kernels like (4 where CMSIS-NN takes four
+    8-bit values a word); passes that choose a number of channels round to it.
     """
 
     __pydantic_config__ = FORBID
