@@ -16,6 +16,8 @@ from edgepack.passes.network import Network, rebuild
 
 MOST_SAMPLES = 1024
 """Taken evenly from all of the data, which may be sorted by class."""
+FEW_SAMPLES, ROWS_A_PLACE = 256, 16
+"""Enough samples where each has many positions: so many rows for each place of a patch."""
 BATCH = 16
 MOST_ROWS = 1024
 """Of a batch, whose neighbouring positions are alike anyway."""
@@ -52,24 +54,29 @@ def patch_moments(network: Network, layers: Collection[str], data: Data) -> dict
     Of layers whose patches are wider than MOST_INPUTS there are none.
     """
     found: dict[str, Moments] = {}
-    group: set[str] = set()
-    room = 0
-    for call in network.calls:
-        if call.name not in layers or call.name in group or call.name in found:
-            continue
-        width = _width(call.layer)
-        if width > MOST_INPUTS:
-            continue
-        needed = width * math.prod(size or 1 for size in call.shapes[0][1:-1])
-        if group and room + needed > MOST_VALUES:
-            found |= _patch_moments(network, group, data)
-            group, room = set(), 0
-        group.add(call.name)
-        room += needed
-    return found | _patch_moments(network, group, data)
+    calls = {call.name: call for call in network.calls if call.name in layers}
+    for samples in (FEW_SAMPLES, MOST_SAMPLES):
+        group: list[str] = []
+        room = 0
+        for name, call in calls.items():
+            width = math.prod(variable(call.layer).shape[:-1])
+            places = math.prod(size or 1 for size in call.shapes[0][1:-1])
+            few = places * FEW_SAMPLES >= ROWS_A_PLACE * width
+            if width > MOST_INPUTS or few != (samples == FEW_SAMPLES):
+                continue
+            if group and room + width * places > MOST_VALUES:
+                found |= _patch_moments(network, group, data, samples)
+                group, room = [], 0
+            group.append(name)
+            room += width * places
+        if group:
+            found |= _patch_moments(network, group, data, samples)
+    return found
 
 
-def _patch_moments(network: Network, layers: Collection[str], data: Data) -> dict[str, Moments]:
+def _patch_moments(
+    network: Network, layers: Collection[str], data: Data, samples: int
+) -> dict[str, Moments]:
     made: dict[str, Any] = {}
 
     def tap(call: Any, inputs: Sequence[Any]) -> Any:
@@ -81,7 +88,11 @@ def _patch_moments(network: Network, layers: Collection[str], data: Data) -> dic
             # A convolution with one filter for each place of the patch: strides, padding and
             # dilation are then just the layer's own.
             config = {**call.layer.get_config(), "name": f"{call.name}_patches"}
-            config |= {"use_bias": False, "activation": "linear", "filters": _width(call.layer)}
+            config |= {
+                "use_bias": False,
+                "activation": "linear",
+                "filters": math.prod(variable(call.layer).shape[:-1]),
+            }
             made[call.name] = type(call.layer).from_config(config)
         return [made[call.name](inputs[0])]
 
@@ -91,7 +102,7 @@ def _patch_moments(network: Network, layers: Collection[str], data: Data) -> dic
             kernel.assign(np.eye(kernel.shape[-1], dtype=np.float32).reshape(kernel.shape))
 
     sums: dict[str, Any] = {}
-    for name, (rows,) in watch(network, tap, load, data):
+    for name, (rows,) in watch(network, tap, load, data, samples):
         rows = rows[:: max(1, len(rows) // MOST_ROWS)]
         known = sums.setdefault(name, [0, 0.0, 0.0])
         known[0] += len(rows)
@@ -101,10 +112,6 @@ def _patch_moments(network: Network, layers: Collection[str], data: Data) -> dic
         name: Moments(second=second / count, mean=mean / count)
         for name, (count, mean, second) in sums.items()
     }
-
-
-def _width(layer: Any) -> int:
-    return math.prod(variable(layer).shape[:-1])
 
 
 def regressions(
@@ -151,7 +158,11 @@ class Linear:
 
 
 def watch(
-    network: Network, tap: Tap, load: Callable[[], None], data: Data
+    network: Network,
+    tap: Tap,
+    load: Callable[[], None],
+    data: Data,
+    samples: int = MOST_SAMPLES,
 ) -> Iterator[tuple[str, list[Float]]]:
     """(call name, what ``tap`` put there as rows) for every call and batch of samples."""
     import keras
@@ -169,7 +180,7 @@ def watch(
     if not taps:
         return
     watched = keras.Model(model.inputs, [tensor for _, found in taps for tensor in found])
-    chosen = np.linspace(0, len(data) - 1, min(len(data), MOST_SAMPLES)).astype(np.int64)
+    chosen = np.linspace(0, len(data) - 1, min(len(data), samples)).astype(np.int64)
     for batch in data.select(np.unique(chosen)).batches(BATCH):
         given = [tf.constant(array) for array in batch.x]
         made = iter(keras.tree.flatten(watched(given, training=False)))
