@@ -19,7 +19,7 @@ from edgepack.passes.fake_quant_layers import LAYERS
 from edgepack.passes.fake_quant_range import FakeQuantRange, FreezableBatchNormalization
 from edgepack.passes.layers import KERNELS, kind, values, variable
 from edgepack.passes.network import Call, Clone, Network, Value, rebuild
-from edgepack.passes.placement import FUSED, function, ranged
+from edgepack.passes.placement import FUSED, function, ranged, source
 
 OBSERVED = 512
 """At most so many samples, spread over the data, give the first ranges."""
@@ -107,6 +107,7 @@ class _Placer:
     made: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     entries: dict[Value, Any] = field(default_factory=dict)
+    layers: dict[Value, Any] = field(default_factory=dict)
 
     def change(self, call: Call, inputs: Sequence[Any], clone: Clone) -> Any:
         given = {
@@ -126,10 +127,17 @@ class _Placer:
             made = own(made)
         flat = keras.tree.flatten(made)
         flat = [
-            self._range(call.name, tensor) if Value(call.index, place) in self.places else tensor
+            self._rounded(call, Value(call.index, place), tensor)
             for place, tensor in enumerate(flat)
         ]
         return keras.tree.pack_sequence_as(made, flat)
+
+    def _rounded(self, call: Call, value: Value, tensor: Any) -> Any:
+        """A result in its own range, in its source's, or as it is."""
+        if value in self.places:
+            return self._range(call.name, tensor, value)
+        shared = self.layers.get(source(self.network, call, self.places) or value)
+        return tensor if shared is None else shared(tensor, follow=False)
 
     def _entry(self, value: Value, tensor: Any) -> Any:
         """A model's input, rounded once for all its consumers; anything else as it is."""
@@ -137,15 +145,17 @@ class _Placer:
         if kind(call.layer) != "InputLayer" or value not in self.places:
             return tensor
         if value not in self.entries:
-            self.entries[value] = self._range(call.name, tensor)
+            self.entries[value] = self._range(call.name, tensor, value)
         return self.entries[value]
 
-    def _range(self, name: str, tensor: Any) -> Any:
+    def _range(self, name: str, tensor: Any, value: Value | None = None) -> Any:
         if not str(tensor.dtype).startswith("float"):
             return tensor
         own = self._name(name, "range")
         layer = FakeQuantRange(bits=self.bits[1], learned=self.wishes.ranges == "learned", name=own)
         self.ranges[own] = layer
+        if value is not None:
+            self.layers[value] = layer
         return layer(tensor)
 
     def _name(self, name: str, ending: str | None) -> str:

@@ -72,8 +72,8 @@ class FakeQuantRange(keras.layers.Layer):  # type: ignore[misc]
             return -top, top
         return low * 2.0 ** self.stretch.value[0], high * 2.0 ** self.stretch.value[1]
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """The rounded input."""
+    def call(self, inputs: Any, training: bool | None = None, follow: bool = True) -> Any:
+        """The rounded input; without ``follow`` the range does not follow it."""
         if self.watcher is not None:
             return self.watcher(inputs)
         narrow = self.bits == 16
@@ -82,7 +82,8 @@ class FakeQuantRange(keras.layers.Layer):  # type: ignore[misc]
         if self.learned:
             rounded = learnt(inputs, *self.ends(), self.bits, narrow=narrow)
         else:
-            self._follow(inputs)
+            if follow:
+                self._follow(inputs)
             rounded = fixed(inputs, *self.ends(), self.bits, narrow=narrow)
         return tf.where(self.active.value > 0, rounded, inputs)
 

@@ -3,7 +3,8 @@
 One range where an integer operator writes its result: after inputs, after each operator with
 what the converter fuses into it (batch normalisation, ReLU, ReLU6), after the joining operator
 rather than its branches where values are only concatenated. None where the integer operator
-keeps its input's range (pooling, reshaping) or has a fixed one (softmax, sigmoid, tanh).
+keeps its input's range (pooling, reshaping) or has a fixed one (softmax, sigmoid, tanh); averages
+are rounded once more in their input's range, as average pooling does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ MOVING = frozenset(
     }
 )
 """Kinds whose results are some of their inputs' values, or nothing but zeros beside them."""
-SAME = MOVING | {"AveragePooling1D", "AveragePooling2D", "UpSampling1D", "UpSampling2D", "Resizing"}
+MIXING = frozenset(
+    {"AveragePooling1D", "AveragePooling2D", "UpSampling1D", "UpSampling2D", "Resizing"}
+)
+"""Kinds that mix their inputs' values, and whose integer operators keep their input's range."""
+SAME = MOVING | MIXING
 """Kinds whose integer operators keep their input's range."""
 FIXED = frozenset({"softmax", "sigmoid", "tanh", "log_softmax"})
 """Activations whose integer operators have a range of their own."""
@@ -53,6 +58,22 @@ def ranged(network: Network) -> frozenset[Value]:
         for place in range(len(call.shapes))
         if _has_own_range(network, call) and not _covered_later(network, Value(call.index, place))
     )
+
+
+def source(network: Network, call: Call, places: frozenset[Value]) -> Value | None:
+    """The value whose range a mixing call's result is rounded in, too; None for other calls.
+
+    Also None where that range is no layer's own.
+    """
+    if kind(call.layer) not in MIXING or not call.inputs:
+        return None
+    value = call.inputs[0]
+    while value not in places:
+        before = network.producer(value)
+        if kind(before.layer) not in SAME or not before.inputs:
+            return None
+        value = before.inputs[0]
+    return value
 
 
 def function(layer: Any) -> str | None:

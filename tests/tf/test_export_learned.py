@@ -32,14 +32,15 @@ STEPS = {8: 255, 16: 65534}
 
 
 def joined(layers: Any, keras: Any) -> Any:
-    """Dense on sequences with batch normalisation, a transposed convolution, a product, swish."""
+    """Dense and a transposed convolution with normalisation, a product, an average, swish."""
     image = keras.Input((6, 6, 2), name="image")
     x = layers.Conv2DTranspose(3, 3, 2, "same", name="up")(image)
     x = layers.ReLU(name="up_relu")(layers.BatchNormalization(name="up_norm")(x))
     y = layers.Conv2D(3, 1, activation="sigmoid", name="gate")(x)
     x = layers.Multiply(name="product")([x, y])
-    x = layers.Conv2D(4, 3, strides=2, activation="swish", name="down")(x)
-    x = layers.Reshape((25, 4), name="rows")(x)
+    x = layers.AveragePooling2D(2, name="pool")(x)
+    x = layers.Conv2D(4, 3, activation="swish", name="down")(x)
+    x = layers.Reshape((16, 4), name="rows")(x)
     x = layers.ReLU(name="row_relu")(
         layers.BatchNormalization(name="row_norm")(layers.Dense(5, name="row")(x))
     )
@@ -141,7 +142,9 @@ def test_kernels_have_the_learned_integers_and_steps(name, scheme):
     for layer, (integers, steps) in wanted.items():
         match = [scales for found, scales in stored if np.array_equal(found, integers)]
         assert len(match) == 1, layer
-        np.testing.assert_allclose(match[0], steps, rtol=2e-6, err_msg=layer)
+        assert len(match[0]) in (1, len(steps))
+        wide = np.broadcast_to(match[0], steps.shape)
+        np.testing.assert_allclose(wide, steps, rtol=2e-6, err_msg=layer)
 
 
 @pytest.mark.parametrize(("name", "scheme"), CASES)
@@ -171,8 +174,10 @@ def test_activations_have_the_learned_steps(name, scheme):
 def test_the_file_answers_as_the_fake_quantised_model(name, scheme):
     """Integers round each accumulator once more than floats do: a tie may fall to the other side,
     which is one step, and a later layer may see it: two. int16 softmax interpolates a table, and
-    its steps are 256 times finer.
+    its steps are 256 times finer. A sigmoid inside (``joined``) writes steps of 1/256, which no
+    fake-quant node models, because the operator's range is fixed.
     """
+    most = 5.01 if name == "joined" else 4.01 if scheme == "int16x8" else 2.01
     model, content, _ = made(name, scheme)
     given = Samples(as_model(model), 12, seed=1).x
     main = parse(content, name).main
@@ -188,7 +193,7 @@ def test_the_file_answers_as_the_fake_quantised_model(name, scheme):
         for detail, spec, y in zip(lite.get_output_details(), specs, wanted, strict=True):
             answer = dequantise(lite.get_tensor(detail["index"]), spec)
             off = np.abs(answer - np.asarray(y)[row : row + 1]).max() / spec.scale
-            assert off <= (4.01 if scheme == "int16x8" else 2.01)
+            assert off <= most
 
 
 def interpreter(content: bytes) -> Any:
