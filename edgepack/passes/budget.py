@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,15 +131,15 @@ class Budget:
         limit = share * self.before
         apart = self.now - known.total(_all(units))  # what no channel counts in
         tried = limit - apart
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
             found = choose(units, scores, known, tried, bounds)
             if not found.met or self.costing is None:
-                break
+                return found
             over = self.cost(cut_model(units, found.kept), units) - limit
             if over <= 0:
-                break
-            tried -= over
-        return found
+                return found
+            tried -= over * 2**attempt
+        return replace(found, met=False)
 
     def measure(self, model: Any, units: Units) -> None:
         """Note what the model costs now."""

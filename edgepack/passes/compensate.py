@@ -8,7 +8,7 @@ into the mean of the BatchNormalization that follows. At padded edges it is not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,9 +40,17 @@ class _Seen:
 
 
 def compensated(
-    units: Units, kept: NDArray[np.bool_], repair: Repair, data: Data, samples: int
+    units: Units,
+    kept: NDArray[np.bool_],
+    repair: Repair,
+    data: Data,
+    samples: int,
+    bound: Collection[str] = (),
 ) -> dict[str, dict[str, NDArray[np.float32]]]:
-    """New weights, by layer and weight name, whole: to be cut with the model's own."""
+    """New weights, by layer and weight name, whole: to be cut with the model's own.
+
+    Kernels of the layers named in ``bound`` keep constraints, so only their biases are mended.
+    """
     taps: list[tuple[Call, Any]] = []
 
     def change(call: Call, inputs: Sequence[Any], clone: Any) -> None:
@@ -58,7 +66,8 @@ def compensated(
         if call.name in found:
             continue
         stays = kept[units.of[call.inputs[0]]]
-        mixing, constant = _explain(seen[call.name], stays, repair, _place(units, call) is not None)
+        way = "mean" if call.name in bound else repair
+        mixing, constant = _explain(seen[call.name], stays, way, _place(units, call) is not None)
         kernel = values(call.layer).astype(np.float64)
         lost = kernel[..., ~stays, :]
         kernel[..., stays, :] += np.einsum("...ro,rk->...ko", lost, mixing)

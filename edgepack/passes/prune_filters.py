@@ -63,24 +63,33 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     )
     budget = Budget(model, units, options.of, context.cost)
     words: list[str] = []
+    epochs = 0
     for share, inner in _rounds(options.keep, options.rounds, context):
         scores = importance(units, model, options.criterion, inner, options.samples)
         choice = budget.choice(units, scores, share, limits)
         weights = {}
         if context.samples is not None:
             weights = compensated(
-                units, choice.kept, options.repair, context.samples, options.samples
+                units,
+                choice.kept,
+                options.repair,
+                context.samples,
+                options.samples,
+                {constraint.layer for constraint in constraints},
             )
         model = cut_model(units, choice.kept, weights)
         constraints, lost = cut_constraints(constraints, units, choice.kept)
         words += lost
-        fit(model, inner, label="prune-filters", constraints=constraints)
+        history = fit(model, inner, label="prune-filters", constraints=constraints)
+        epochs += len(history.losses) if history is not None else 0
         units = trace(read(model), lambda layer: layer.name not in dict(skipped))
         budget.measure(model, units)
     told = f"{options.of} {budget.before:,.0f} → {budget.now:,.0f}"
     if not choice.met:
         why = f"{told}, more than asked: max_cut, min_channels and multiple allow no more"
         skipped.append((candidate.model.name, why))
+    if epochs:
+        words.append(f"all weights, {epochs} epochs")
     changed, same = _compared(before, units, dict(skipped))
     return candidate.then(
         "prune-filters",

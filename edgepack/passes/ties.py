@@ -102,6 +102,8 @@ class _Walk:
             return self.deepen
         if what in PASSING or (what == "Activation" and _single(layer)):
             return self.keep
+        if what == "Rescaling" and np.ndim(layer.scale) == np.ndim(layer.offset) == 0:
+            return self.keep
         if what in JOINING and (len(call.inputs) > 1 or len(call.args) > 1):
             return self.join
         if what == "Concatenate":
