@@ -23,27 +23,32 @@ SHRINKS = tuple(1 - place / 50 for place in range(31))
 
 
 class Histogram:
-    """Counts of values in ``BINS`` bins between ``low`` and ``low + width``."""
+    """Counts of values in ``BINS`` bins between ``low`` and ``high``."""
 
     def __init__(self) -> None:
         self.low = 0.0
-        self.width = 0.0
+        self.high = 0.0
         self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
 
     def add(self, values: NDArray[Any], low: float, high: float) -> None:
         """Count ``values``, all of which lie in ``low`` to ``high``."""
         if not self.width:
             self.low = low
-            self.width = max(high - low, 1e-6 * max(abs(low), abs(high)), 1e-30) * (1 + 1e-6)
+            width = max(high - low, 1e-6 * max(abs(low), abs(high)), 1e-30)
+            self.high = low + width * (1 + 1e-6)
         while low < self.low:
             self.counts = _halved(np.concatenate([np.zeros(BINS, np.int64), self.counts]))
             self.low -= self.width
-            self.width *= 2
-        while high > self.low + self.width:
+        while high > self.high:
             self.counts = _halved(np.concatenate([self.counts, np.zeros(BINS, np.int64)]))
-            self.width *= 2
+            self.high += self.width
         places = ((values - self.low) * (BINS / self.width)).astype(np.int64)
         self.counts += np.bincount(np.clip(places, 0, BINS - 1), minlength=BINS)
+
+    @property
+    def width(self) -> float:
+        """The span of all bins together; 0 before the first value."""
+        return self.high - self.low
 
     @property
     def centres(self) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 A key is that of the whole chain of steps so far, so recipes that begin alike share their first
 steps. ``candidate.json`` is written last and names the other files' digests: what is not whole
-is not there. While a step trains, ``training-*.npz`` is what it goes on from.
+is not there. While a step trains, ``training-*.ckpt`` is what it goes on from.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Shelf:
 
     def checkpoint(self, key: str) -> Path:
         """Where the step that will have that key keeps its training."""
-        return self.folder / key / "training.npz"
+        return self.folder / key / "training.ckpt"
 
     def longest(self, keys: Sequence[str]) -> int:
         """How many of a chain's steps are finished."""

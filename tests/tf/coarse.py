@@ -101,7 +101,7 @@ def interrupted_and_gone_on(tmp_path: Any, data: Any, name: str, **options: Any)
 
     model, train = drawing(), budget(4)
     whole = run(Candidate(model=model), data, name, more={"train": train}, **options)
-    more = {"train": train, "checkpoint": tmp_path / "step.npz"}
+    more = {"train": train, "checkpoint": tmp_path / "step.ckpt"}
     each = len(data) // train.batch_size
 
     def hear(event: Event) -> None:

@@ -192,7 +192,7 @@ def test_an_interrupted_training_goes_on_with_the_same_bytes(whole, tiny, train,
     assert not list(tmp_path.rglob("candidate.json"))
     assert not list(tmp_path.rglob("pack.json"))
     assert not list(tmp_path.rglob("*.part"))
-    assert len(list(tmp_path.rglob("training-*.npz"))) == 1
+    assert len(list(tmp_path.rglob("training-*.ckpt"))) == 1
     heard = Heard()
     (again,) = done(replace(asked, resume=True), heard)
     assert heard.starts["sparse"] == 8

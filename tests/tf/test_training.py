@@ -228,7 +228,7 @@ def test_going_on_gives_the_same_bytes(tmp_path, options):
     budget = context(data, epochs=4, **options)
     whole, again = drawing(), drawing()
     history = fit(whole, budget, label="learn", guides=[Counting(0)])
-    resumed = replace(budget, checkpoint=tmp_path / "step.npz")
+    resumed = replace(budget, checkpoint=tmp_path / "step.ckpt")
     each = 5 if "patience" in options else 6
     interrupted(resumed, after=each + 2)
     files_then = sorted(tmp_path.glob("step-*.npz"))
@@ -243,7 +243,7 @@ def test_going_on_gives_the_same_bytes(tmp_path, options):
 
 def test_a_finished_training_is_passed_over_until_it_is_discarded(tmp_path):
     budget = context(digits(tmp_path, 200), patience=1)
-    budget = replace(budget, checkpoint=tmp_path / "step.npz")
+    budget = replace(budget, checkpoint=tmp_path / "step.ckpt")
     first, second, third = drawing(), drawing(), drawing()
     fit(first, budget, label="learn")
     heard: list[Event] = []
@@ -261,7 +261,7 @@ def test_a_finished_training_is_passed_over_until_it_is_discarded(tmp_path):
 
 def test_a_checkpoint_of_something_else_or_a_damaged_one_is_not_used(tmp_path):
     data = digits(tmp_path, 200)
-    budget = replace(context(data), checkpoint=tmp_path / "step.npz")
+    budget = replace(context(data), checkpoint=tmp_path / "step.ckpt")
     plain = drawing()
     fit(plain, replace(budget, checkpoint=None), label="learn")
     for other in (
@@ -296,7 +296,7 @@ from edgepack.passes.fit import fit
 
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
 plain = context(digits(folder, 600), epochs=3, patience=3, augment="noise")
-budget = replace(plain, checkpoint=folder / "step.npz")
+budget = replace(plain, checkpoint=folder / "step.ckpt")
 with listening(lambda event: print(event.done, flush=True)):
     model = drawing()
     fit(model, budget, label="learn")

@@ -199,7 +199,7 @@ def test_without_patience_or_anything_judged_it_is_never_over():
 
 @given(st.binary(min_size=1, max_size=64), st.integers(0, 10_000))
 def test_a_damaged_checkpoint_is_as_good_as_none(tmp_path_factory, junk, place):
-    path = tmp_path_factory.mktemp("c") / "step.npz"
+    path = tmp_path_factory.mktemp("c") / "step.ckpt"
     arrays = {"model.0": np.arange(300.0), "losses": np.array([0.5])}
     checkpoint.save(path, arrays)
     whole = path.read_bytes()
@@ -213,12 +213,12 @@ def test_a_damaged_checkpoint_is_as_good_as_none(tmp_path_factory, junk, place):
 
 
 def test_each_training_has_a_file_of_its_own_and_discard_removes_them_alone(tmp_path):
-    asked = tmp_path / "step.npz"
+    asked = tmp_path / "step.ckpt"
     words = [checkpoint.fingerprint([word], {"w": np.ones(2)}) for word in "ab"]
     files = [checkpoint.place(asked, word) for word in words]
     assert len(set(files)) == 2
     assert checkpoint.fingerprint(["a"], {"w": np.zeros(2)}) not in words
-    other = tmp_path / "step-2.npz"
+    other = tmp_path / "step-2.ckpt"
     for file in (*files, other):
         checkpoint.save(file, {"a": np.zeros(1)})
     checkpoint.discard(asked)

@@ -141,9 +141,9 @@ def test_rounds_share_out_all_epochs_and_reach_what_is_kept(epochs, rounds, keep
 
 
 def test_each_round_has_a_checkpoint_of_its_own():
-    files = [inner.checkpoint for _, inner in _rounds(0.5, 3, context(9, Path("a/step.npz")))]
+    files = [inner.checkpoint for _, inner in _rounds(0.5, 3, context(9, Path("a/step.ckpt")))]
     assert len(set(files)) == 3
-    assert files[-1] == Path("a/step.npz")
+    assert files[-1] == Path("a/step.ckpt")
     assert len(list(_rounds(0.5, 3, context()))) == 3
 
 
