@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepack.errors import DataError, ModelError, SpecError
+from edgepack.model.data import Data
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.constraints import Mask
 from edgepack.passes.ends import ends
@@ -235,28 +236,32 @@ def right(model, data) -> float:
 
 @pytest.mark.slow
 def test_a_pruned_model_recovers_better_with_its_teacher(tmp_path):
-    """Sixty samples: the teacher says more of each than its label does, by two points."""
+    """Forty samples: the teacher says more of each than its label does, by two points."""
     data = digits(tmp_path)
     order = np.random.default_rng(0).permutation(len(data))
-    judged, many, few = (data.select(order[a:b]) for a, b in ((0, 500), (500, None), (500, 560)))
+    judged, many = data.select(order[:500]), data.select(order[500:])
+    handfuls = [data.select(order[first : first + 40]) for first in (500, 540, 580)]
     teacher = small(8, 1)
     fit(teacher, context(many, None, None, epochs=15, learning_rate=1e-2), label="teach")
     assert right(teacher, judged) > 0.97
 
-    def recovered(distill: Distillation | None) -> float:
+    def recovered(few: Data, distill: Distillation | None) -> float:
         model = rebuild(read(teacher))
         masks = []
         for name in ("a", "b", "digit"):
             kernel = np.abs(model.get_layer(name).kernel.numpy())
             masks.append(Mask(layer=name, keep=kernel >= np.quantile(kernel, 0.75)))
-        ctx = context(few, teacher, distill, epochs=15, batch_size=10)
+        ctx = context(few, teacher, distill, epochs=40, batch_size=10)
         fit(model, ctx, label="recover", constraints=masks)
         assert (model.get_layer("b").kernel.numpy()[~masks[1].keep] == 0).all()
         return right(model, judged)
 
-    labels = recovered(None)
-    assert recovered(Distillation(labels=0)) > labels + 0.01
-    assert recovered(Distillation(hidden="auto")) > labels + 0.01
+    def mean(distill: Distillation | None) -> float:
+        return float(np.mean([recovered(few, distill) for few in handfuls]))
+
+    labels = mean(None)
+    assert mean(Distillation(labels=0)) > labels + 0.01
+    assert mean(Distillation(hidden="auto")) > labels + 0.01
 
 
 def test_the_teacher_alone_teaches_without_labels(tmp_path):
