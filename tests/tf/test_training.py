@@ -231,13 +231,13 @@ def test_going_on_gives_the_same_bytes(tmp_path, options):
     resumed = replace(budget, checkpoint=tmp_path / "step.ckpt")
     each = 5 if "patience" in options else 6
     interrupted(resumed, after=each + 2)
-    files_then = sorted(tmp_path.glob("step-*.npz"))
+    files_then = sorted(tmp_path.glob("step-*.ckpt"))
     heard: list[Event] = []
     with listening(heard.append):
         assert fit(again, resumed, label="learn", guides=[Counting(0)]) == history
     assert same(weights(whole), weights(again))
     assert heard[1].done == each
-    assert sorted(tmp_path.glob("step-*.npz")) == files_then
+    assert sorted(tmp_path.glob("step-*.ckpt")) == files_then
     assert len(files_then) == 1
 
 
@@ -271,12 +271,12 @@ def test_a_checkpoint_of_something_else_or_a_damaged_one_is_not_used(tmp_path):
     ):
         fit(drawing(), other, label="learn")
     fit(drawing(13), budget, label="learn")
-    made = set(tmp_path.glob("step-*.npz"))
+    made = set(tmp_path.glob("step-*.ckpt"))
     assert len(made) == 4
     found = drawing()
     fit(found, budget, label="learn")
     assert same(weights(plain), weights(found))
-    (own,) = set(tmp_path.glob("step-*.npz")) - made
+    (own,) = set(tmp_path.glob("step-*.ckpt")) - made
     content = own.read_bytes()
     own.write_bytes(content[: len(content) // 2])
     assert files.load(own) is None
