@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgepack.export import flatbuffer
 from edgepack.export.calibrate import Range
 from edgepack.export.folding import AXES, WEIGHTS, fold
+from edgepack.export.reshaping import join
 from edgepack.export.stripping import Kernel, Stripped, compact, strip
 from edgepack.graph.constants import values
 from edgepack.graph.parse import parse
@@ -62,6 +63,7 @@ def learned(content: bytes, model: Model) -> Learned | None:
     if not strip(file):
         return None
     fold(file)
+    join(file)
     compact(file)
     plain = flatbuffer.completed(flatbuffer.packed(file.tree), model)
     main = parse(plain, model.name).main

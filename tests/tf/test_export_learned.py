@@ -13,6 +13,7 @@ from edgepack.export import export
 from edgepack.graph.constants import values
 from edgepack.graph.facts import tensor_spec
 from edgepack.graph.parse import parse
+from edgepack.graph.plan import plan
 from edgepack.graph.types import Subgraph
 from edgepack.graph.values import dequantise, quantise
 from edgepack.passes import qat
@@ -25,7 +26,7 @@ from edgepack.spec.recipe import Recipe
 from tests.graphs import graph, settled
 from tests.tf.export_models import Samples, as_model
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 LITERT = tables.load("litert-2.3")
 HEAVY = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1}
 STEPS = {8: 255, 16: 65534}
@@ -202,6 +203,16 @@ def interpreter(content: bytes) -> Any:
     lite = Interpreter(model_content=content, num_threads=1)
     lite.allocate_tensors()
     return lite
+
+
+@pytest.mark.parametrize("name", ["conv1d", "sequential", "residual", "depthwise"])
+def test_no_operator_is_left_of_the_nodes(name):
+    """Not a reshape either: a tensor that nothing needs takes bytes of the arena."""
+    given = as_model(graph(name))
+    plain = export(given, Recipe(id="r", scheme="int8"), LITERT, Samples(given, 16)).content
+    wanted, found = (parse(content, "x") for content in (plain, made(name, "int8")[1]))
+    assert [o.name for o in found.main.operators] == [o.name for o in wanted.main.operators]
+    assert plan(found).arena_bytes <= plan(wanted).arena_bytes
 
 
 def test_four_bits_are_stored_in_four_bits():
