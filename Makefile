@@ -13,7 +13,7 @@ demo-compress: $(STAMP)  ## the same by every family of compression techniques, 
 	$(BIN)/edgepack demo --compress -o build/demo-compress
 
 test: $(STAMP)  ## every test that can run here; CI=1 makes a missing component a failure
-	$(BIN)/python -m pytest $(if $(CI),--cov --cov-report=term)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(if $(CI),--cov --cov-report=term)
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

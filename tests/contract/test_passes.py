@@ -27,7 +27,7 @@ from edgepack.spec.steps import FAMILIES, Distillation, Step, Training
 from tests.graphs import GRAPHS, graph
 from tests.tf.export_models import as_model
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.no_cover]
 ROWS = 48
 LITERT, TFLM = tables.load("litert-2.3"), tables.load("tflm")
 NOT_ON_TFLM = {"recurrent"}

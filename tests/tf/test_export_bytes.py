@@ -24,7 +24,7 @@ from edgepack.model.predict import predict
 from edgepack.records import TensorSpec
 from tests.tf.export_models import Samples, build
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from edgepack.model.load import load
 from edgepack.spec.data import Dataset
 from edgepack.spec.library import find
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 
 def test_kept_samples_own_their_numbers(tiny):

@@ -12,7 +12,7 @@ from edgepack.runtimes.tables import load as runtime
 from edgepack.spec.recipe import Recipe
 from tests.tf.export_models import Samples, as_model
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 LITERT = runtime("litert-2.3")
 
 

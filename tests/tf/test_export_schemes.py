@@ -19,7 +19,7 @@ from edgepack.runtimes import tables
 from edgepack.spec.recipe import Recipe, Selection
 from tests.tf.export_models import KINDS, Samples, as_model, build
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 LITERT = tables.load("litert-2.3")
 ENDS = {"int8": "int8", "int16x8": "int16", "int4": "int8"}
 LEAST_DB = {"float32": 100, "float16": 45, "dynamic": 20, "int8": 20, "int16x8": 30, "int4": 8}

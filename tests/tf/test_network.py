@@ -9,7 +9,7 @@ from edgepack.errors import ModelError
 from edgepack.passes.network import read, rebuild
 from tests.graphs import GRAPHS, graph
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 
 def feed(model, seed=1):

@@ -11,7 +11,7 @@ from edgepack.passes.network import read
 from tests.graphs import GRAPHS, graph, settled
 from tests.tf.rewritten import answers, context, data, feed, int8_db, same_ends, saved_again
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 
 def smooth():

@@ -19,7 +19,7 @@ from tests.graphs import GRAPHS, graph, settled
 from tests.tf.export_models import Samples, as_model
 from tests.tf.test_network import answers, feed
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 QUICK = {"iterations": 40, "rows": 512, "batch": 64}
 
 

@@ -14,7 +14,7 @@ from tests.graphs import GRAPHS, graph, settled
 from tests.tf.export_models import Samples, as_model
 from tests.tf.test_network import answers
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 
 def run(model, constraints=(), scheme="int4", samples=True, select=lambda layer: True, **options):

@@ -25,7 +25,7 @@ from edgepack.passes.trunk import Pair, cuts, pairs
 from edgepack.spec.steps import Distillation, Step, Training
 from tests.sets import data_of, digits
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -18,7 +18,7 @@ from tests.graphs import GRAPHS, graph, settled
 from tests.tf.export_models import Samples, as_model
 from tests.tf.test_network import answers, feed
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 
 def run(model, constraints=(), samples=True, select=lambda layer: True, **options):

@@ -15,7 +15,7 @@ from edgepack.passes.network import read, rebuild
 from tests.graphs import GRAPHS, graph, settled
 from tests.tf.test_network import answers, feed
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 EVERY = Context(teacher=None, scheme="int8", select=lambda layer: True)
 
 

@@ -11,7 +11,7 @@ from edgepack.passes.head import Options, apply
 from tests.graphs import GRAPHS, graph, settled
 from tests.tf.rewritten import Rows, answers, context, data, feed, int8_db, same_ends, saved_again
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 
 def one(shape=(4, 6, 5), units=7, *, bias=True):

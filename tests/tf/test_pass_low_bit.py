@@ -26,7 +26,7 @@ from tests.tf.coarse import (
     run,
 )
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 INNER = ("conv_b", "time", "hidden")
 ALL = {"first": True, "last": True, "depthwise": True}
 

@@ -15,7 +15,7 @@ from edgepack.passes.splits import split
 from tests.graphs import GRAPHS, graph, settled
 from tests.tf.rewritten import Rows, answers, context, data, feed, int8_db, same_ends, saved_again
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 FORMS = {
     "plain": ("Conv2D", {"kernel_size": 3}, (9, 8, 3)),

@@ -26,7 +26,7 @@ from tests.graphs import GRAPHS, graph
 from tests.sets import data_of, digits
 from tests.tf.export_models import as_model
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 
 def costing(model):

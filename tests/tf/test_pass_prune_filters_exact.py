@@ -14,7 +14,7 @@ from edgepack.passes.ties import MAKERS, trace
 from tests.graphs import GRAPHS, graph
 from tests.random_graphs import random_model
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 
 def feed(model, seed=1):

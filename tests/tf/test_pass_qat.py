@@ -26,7 +26,7 @@ from tests.graphs import graph
 from tests.sets import digits
 from tests.tf.export_models import Samples, as_model
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 L = keras.layers
 
 

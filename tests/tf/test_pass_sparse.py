@@ -23,7 +23,7 @@ from tests.tf.coarse import (
     zeros,
 )
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 LAYERS = ("conv_a", "conv_b", "time", "hidden", "label")
 
 

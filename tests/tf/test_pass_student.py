@@ -16,7 +16,7 @@ from edgepack.spec.steps import Distillation, Training
 from tests.graphs import graph
 from tests.tf.rewritten import answers, context, feed, int8_db, same_ends, saved_again
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 TRAINING = Training(epochs=1, batch_size=16)
 TAUGHT = Distillation(labels=0.0)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgepack.passes import patches
 from edgepack.passes.layers import values
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 FORMS = {
     "Dense": lambda k, pad, step, wide: k.Dense(5),
     "Conv1D": lambda k, pad, step, wide: k.Conv1D(4, 3, step, pad, dilation_rate=wide),

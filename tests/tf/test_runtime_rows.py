@@ -14,7 +14,7 @@ from tests.needs import needs
 from tests.tf import runtime_rows, single_ops
 from tests.tf.runtime_rows import Exported
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.no_cover]
 
 
 @dataclass(frozen=True)

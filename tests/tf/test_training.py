@@ -22,7 +22,7 @@ from edgepack.passes.table import apply
 from edgepack.spec.steps import Step, Training
 from tests.sets import data_of, digits
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
