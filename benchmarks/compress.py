@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from benchmarks.compress_rows import Row, fill, table
 from benchmarks.converter_int8 import converter_int8
 from benchmarks.descriptions import CASES, describe
 from benchmarks.latency import interleaved_us
-from benchmarks.paired import Difference, difference
+from benchmarks.paired import difference
 from benchmarks.peers.environment import peer_python
 from benchmarks.reference import reference_data
 from benchmarks.timing import cores
@@ -76,27 +77,6 @@ class Made:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What one technique is worth on one model."""
-
-    model: str
-    technique: str
-    maker: str
-    seeds: int
-    accuracy: float
-    seed_spread: float
-    to_float: Difference
-    size_bytes: int
-    gzip_bytes: int
-    params: int
-    macs: int
-    arena_bytes: int
-    latency_us: float
-    latency_ratio: float
-    training_s: float
-
-
 def main() -> None:
     """Print the tables, one for each model."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -105,6 +85,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("build/compress"))
+    parser.add_argument("--docs", type=Path, help="pages whose figures are written anew")
     options = parser.parse_args()
     print(f"{cores()}; latency: LiteRT on this machine, one thread, interleaved")
     for name in options.models:
@@ -113,6 +94,9 @@ def main() -> None:
         print(table(rows), flush=True)
         text = json.dumps([asdict(row) for row in rows], indent=1)
         write_bytes(options.out / f"{name}.json", text.encode())
+    if options.docs:
+        kept = [options.out / f"{name}.json" for name in MODELS]
+        fill(options.docs, [path for path in kept if path.is_file()])
 
 
 def artefacts(name: str, options: argparse.Namespace) -> Iterator[Made]:
@@ -274,34 +258,6 @@ def answered(path: Path, data: Data) -> NDArray[np.int64]:
     run = artefact.function(path, facts(path).signatures[0], RUNTIME)
     found: list[Any] = [run(list(batch.x))[0].argmax(-1) for batch in data.batches(512)]
     return np.concatenate(found).reshape(-1)
-
-
-def table(rows: list[Row]) -> str:
-    """Markdown."""
-    lines = [
-        f"\n## {rows[0].model}: {len(rows)} techniques",
-        "| technique | by | top-1 % | seeds' range | points to float [95 %] | bytes | gzip | "
-        "params | MACs | arena | µs | ÷ float | training s |",
-        "| --- | --- | " + "---: | " * 11,
-    ]
-    for row in rows:
-        cells = [
-            row.technique,
-            row.maker,
-            f"{100 * row.accuracy:.2f}",
-            f"{100 * row.seed_spread:.2f} ({row.seeds})",
-            str(row.to_float),
-            f"{row.size_bytes:,}",
-            f"{row.gzip_bytes:,}",
-            f"{row.params:,}",
-            f"{row.macs:,}",
-            f"{row.arena_bytes:,}",
-            f"{row.latency_us:.1f}",
-            f"{row.latency_ratio:.2f}",
-            f"{row.training_s:.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
