@@ -23,6 +23,8 @@ from edgepack.graph.types import Operator, Subgraph
 CHANNEL_AXIS = {"CONV_2D": 0, "FULLY_CONNECTED": 0, "DEPTHWISE_CONV_2D": 3}
 BITS = {"int8": 8, "int4": 4}
 FOUR_BITS = frozenset({"CONV_2D", "FULLY_CONNECTED"})
+EMPTY = 4096
+"""A channel whose largest weight is so many times smaller than the tensor's counts as empty."""
 SHRINKS = np.linspace(1.0, 0.3, 36)
 Floats = NDArray[np.float64]
 
@@ -37,7 +39,8 @@ def prepared(
 
     ``means`` is, by the name of an operator's input tensor, the mean of each of its channels
     over the calibration data. The magnitudes, of the shape that broadcasts over the weights,
-    are given for 4-bit weights only: those of 8 bits stay as they are.
+    are given where they are not the weights' own: of 4 bits, and of channels that are all but
+    empty.
     """
     main, tree = parse(content, "model").main, flatbuffer.unpacked(content)
     found: dict[str, Floats] = {}
@@ -49,7 +52,7 @@ def prepared(
         stored = values(tensor).astype(np.float64)
         axis = None if operator.name in per_tensor else CHANNEL_AXIS[operator.name]
         rounded, largest = best_rounding(stored, axis, bits)
-        if bits < 8:
+        if bits < 8 or _raised(stored, largest):
             found[tensor.name] = largest
         mean = means.get(main.tensors[operator.inputs[0]].name)
         if mean is not None and _own_bias(main, operator):
@@ -71,10 +74,14 @@ def best_rounding(weights: Floats, axis: int | None, bits: int) -> tuple[Floats,
     """(weights rounded to symmetric ``bits``, the largest magnitude of each channel's range).
 
     Below 8 bits a channel's range is drawn in to the least squared error, never beyond what
-    min-max would have; at 8 bits it is min-max's.
+    min-max would have; at 8 bits it is min-max's. A channel that is all but empty, as pruning
+    leaves them, gets 1/4096 of the largest one's, or 1 where all are empty: with a scale of its
+    own, its bias would not fit 32 bits, and XNNPACK computes other channels wrong.
     """
     others = tuple(i for i in range(weights.ndim) if i != axis)
-    whole = np.maximum(np.abs(weights).max(others, keepdims=True), 1e-12)
+    own = np.abs(weights).max(others, keepdims=True)
+    whole = np.maximum(own, max(float(own.max(initial=0.0)) / EMPTY, 1e-12))
+    whole = whole if own.any() else np.ones_like(whole)
     top = 2 ** (bits - 1) - 1
     low = -top if bits == 8 else -top - 1
 
@@ -93,6 +100,12 @@ def best_rounding(weights: Floats, axis: int | None, bits: int) -> tuple[Floats,
             chosen = np.where(error < least, whole * shrink, chosen)
             least = np.minimum(error, least)
     return best, chosen
+
+
+def _raised(weights: Floats, largest: Floats) -> bool:
+    """Whether a channel's range is wider than its weights."""
+    others = tuple(i for i, size in enumerate(largest.shape) if size == 1)
+    return bool((np.abs(weights).max(others, keepdims=True) < largest).any())
 
 
 def shift(change: Floats, mean: Floats, op: str) -> Floats:

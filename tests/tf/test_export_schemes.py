@@ -11,12 +11,14 @@ import pytest
 from edgepack.errors import DataError, FitError, ModelError, SpecError
 from edgepack.export import compare, export, to_float
 from edgepack.export.compare import run
+from edgepack.graph.constants import values
 from edgepack.graph.parse import parse
 from edgepack.model.load import Model, load
 from edgepack.model.predict import predict
 from edgepack.records import Check
 from edgepack.runtimes import tables
 from edgepack.spec.recipe import Recipe, Selection
+from tests.graphs import graph
 from tests.tf.export_models import KINDS, Samples, as_model, build
 
 pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
@@ -235,3 +237,22 @@ def test_nothing_reaches_stdout(capfd):
     export(build("sound"), recipe("int16x8"), LITERT, Samples(model_of("sound"), 10))
     export(build("sound"), recipe("int8"), LITERT, Samples(model_of("sound"), 10))
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int4"])
+def test_an_empty_channel_spoils_no_other(scheme):
+    """Pruning leaves channels without a weight, whose own scale would be next to nothing."""
+    import keras
+
+    whole = keras.models.clone_model(graph("sequential"))
+    whole.set_weights(graph("sequential").get_weights())
+    model = as_model(whole)
+    layer = model.keras.get_layer("conv_b")
+    kernel, bias = (np.array(v) for v in layer.get_weights())
+    kernel[..., 1], kernel[..., 2], bias[1:3] = 0.0, 1e-7, 0.1
+    layer.set_weights([kernel, bias])
+    asked = recipe(scheme, calibrator="minmax")
+    main = parse(export(model, asked, LITERT, Samples(model, 16)).content, "x").main
+    biases = [values(main.tensors[o.inputs[2]]) for o in main.operators if o.name == "CONV_2D"]
+    assert len(biases) >= 2
+    assert all(np.abs(found.astype(np.int64)).max() < 2**30 for found in biases)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgepack.export.plan import Assigned
-from edgepack.export.weights import best_rounding, shift, weight_bits
+from edgepack.export.weights import EMPTY, best_rounding, shift, weight_bits
 
 kernels = hnp.arrays(
     np.float64,
@@ -20,7 +20,9 @@ kernels = hnp.arrays(
 
 def plain(weights: np.ndarray, axis: int | None, bits: int) -> np.ndarray:
     others = tuple(i for i in range(weights.ndim) if i != axis)
-    step = np.maximum(np.abs(weights).max(others, keepdims=True), 1e-12) / (2 ** (bits - 1) - 1)
+    largest = np.abs(weights).max(others, keepdims=True)
+    largest = np.maximum(largest, max(largest.max() / EMPTY, 1e-12))
+    step = largest / (2 ** (bits - 1) - 1)
     return np.rint(weights / step) * step
 
 
@@ -45,6 +47,16 @@ def test_the_range_given_reproduces_the_rounding(weights):
 def test_eight_bits_are_min_max(weights):
     rounded, _ = best_rounding(weights, 0, 8)
     assert np.allclose(rounded, plain(weights, 0, 8))
+
+
+def test_an_empty_channel_gets_a_range_that_its_bias_fits():
+    weights = np.zeros((3, 4))
+    assert (best_rounding(weights, 0, 8)[1] == 1).all()
+    weights[0] = 2.0
+    weights[1] = 1e-6
+    rounded, largest = best_rounding(weights, 0, 8)
+    assert largest.ravel().tolist() == [2.0, 2.0 / EMPTY, 2.0 / EMPTY]
+    assert (rounded[1:] == 0).all()
 
 
 def test_a_shift_is_the_mean_change_of_the_outputs():
