@@ -50,7 +50,7 @@ shapes = click.option(
     help="Sizes that the model leaves open: input=1,96,96,3.",
 )
 evaluation = click.option("--evaluation", metavar="D", help="Data that judges: id or path.")
-seed = click.option("--seed", type=int, default=0, show_default=True)
+seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 
 
 def trust_options(command: F) -> F:

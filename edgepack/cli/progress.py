@@ -17,6 +17,7 @@ def shown() -> Iterator[None]:
             yield
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -41,13 +42,15 @@ def shown() -> Iterator[None]:
 
         def update(event: Event) -> None:
             if event.kind == "begin":
-                tasks[event.step] = progress.add_task(event.name, total=event.total, detail="")
+                tasks[event.step] = progress.add_task(
+                    escape(event.name), total=event.total, detail=""
+                )
                 return
             task = tasks[event.step]
             if event.kind == "advance":
                 progress.update(task, completed=event.done, detail=event.detail)
             elif event.failed:
-                progress.update(task, description=f"[red]{event.name}: failed")
+                progress.update(task, description=f"[red]{escape(event.name)}: failed")
                 progress.stop_task(task)
             else:
                 total = event.total or max(event.done, 1)

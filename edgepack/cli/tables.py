@@ -126,5 +126,8 @@ def as_text(table: Table) -> str:
     """A table as wide as the terminal, without colours."""
     width = shutil.get_terminal_size((120, 24)).columns if sys.stderr.isatty() else 160
     buffer = io.StringIO()
-    Console(file=buffer, width=width, color_system=None).print(table)
+    console = Console(
+        file=buffer, width=width, color_system=None, markup=False, emoji=False, highlight=False
+    )
+    console.print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"

@@ -27,7 +27,7 @@ def run_file(path: Path, error: type[EdgepackError]) -> ModuleType:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         reason = f"{type(exc).__name__}: {exc}".splitlines()[0]
         raise error(f"{path}: its code failed: {reason}", "mend the file") from exc
     return module

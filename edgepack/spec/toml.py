@@ -38,6 +38,8 @@ def read_table(path: Path) -> dict[str, Any]:
         ) from error
     except RecursionError as error:
         raise SpecError(f"{path}: not valid TOML: nested too deeply") from error
+    except ValueError as error:  # a path with a NUL
+        raise SpecError(f"{str(path)!r}: no such path: {error}", "check the path") from error
 
 
 def parse(kind: type[T], table: dict[str, Any], where: str, also: tuple[str, ...] = ()) -> T:

@@ -9,12 +9,13 @@ from typing import TypeVar
 
 from edgepack.errors import ModelError, SpecError
 from edgepack.spec.data import Dataset
+from edgepack.spec.device import Device
 from edgepack.spec.library import find
 from edgepack.spec.recipe import Recipe
 from edgepack.spec.target import Target
 from edgepack.workflow.job import Job, Trust
 
-S = TypeVar("S", Target, Recipe)
+S = TypeVar("S", Target, Recipe, Device)
 
 
 def job(
@@ -43,8 +44,8 @@ def job(
         )
     return Job(
         model=model,
-        targets=_distinct([find(Target, name, folders) for name in targets]),
-        recipes=_distinct([find(Recipe, name) for name in recipes]),
+        targets=distinct([find(Target, name, folders) for name in targets]),
+        recipes=distinct([find(Recipe, name) for name in recipes]),
         out=out,
         train=dataset(train),
         calibration=dataset(calibration),
@@ -56,7 +57,7 @@ def job(
     )
 
 
-def _distinct(specs: Sequence[S]) -> tuple[S, ...]:
+def distinct(specs: Sequence[S]) -> tuple[S, ...]:
     """Each spec once. Raises SpecError where two differ but would be stored under one id."""
     by_id: dict[str, S] = {}
     for spec in specs:

@@ -35,7 +35,7 @@ from edgepack.workflow.compress import Workshop, chain, compressed
 from edgepack.workflow.figures import of_content
 from edgepack.workflow.job import Cell, recipe_inputs
 from edgepack.workflow.keys import stage_key, versions
-from edgepack.workflow.store import Golden, pack_folder, read_pack, write_pack
+from edgepack.workflow.store import Golden, pack_folder, read_pack, write_pack, write_record
 
 log = logging.getLogger(__name__)
 Place = tuple[str, str]
@@ -95,7 +95,7 @@ def pack_cell(cell: Cell, source: Source) -> Pack:
     )
     folder = pack_folder(source.out, blank.model, blank.target, blank.recipe)
     if source.resume and (fresh := _fresh(folder, blank, source)):
-        return fresh
+        return _fitted(fresh, folder, cell)
     content: bytes | None = None
     golden = source.golden
     try:
@@ -238,6 +238,18 @@ def _quality(path: Path, cell: Cell, source: Source, known: Facts, check: Check)
     label = f"evaluate {cell.recipe.id} in {cell.runtime.name}"
     value = artefact.score(run, source.evaluation, source.metric(), label)
     return replace(source.quality, host=value)
+
+
+def _fitted(fresh: Pack, folder: Path, cell: Cell) -> Pack:
+    """A stored pack with its fit to the target as that is now: no stage's key holds its limits."""
+    assert fresh.artefact is not None
+    fit = facts(Path(fresh.artefact.path), cell.target).fit
+    if fit == fresh.fit:
+        return fresh
+    made = replace(fresh, fit=fit)
+    name = Path(fresh.artefact.path).name
+    write_record(folder, replace(made, artefact=replace(fresh.artefact, path=name)))
+    return made
 
 
 def _fresh(folder: Path, blank: Pack, source: Source) -> Pack | None:

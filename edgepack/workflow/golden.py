@@ -44,7 +44,7 @@ def golden_of(
     kept = store.read_golden(subject.stored.folder) if subject.stored else None
     specs, verify = subject.signature.inputs, None
     if given is not None:
-        inputs = _stored(_given(given, len(specs)), subject)
+        inputs = _stored(_given(given, [spec.name for spec in specs]), subject)
     elif kept is not None:
         inputs = to_stored([array[:count] for array in kept.inputs], specs)
         if subject.stored is not None and subject.stored.pack.status == "unchecked":
@@ -90,22 +90,31 @@ def _stored(arrays: Arrays, subject: Subject) -> Arrays:
     ]
 
 
-def _given(path: Path, wanted: int) -> list[NDArray[Any]]:
-    """The arrays of a user's ``.npz`` in their order in the file. Raises DataError."""
+def _given(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
+    """The arrays of a user's ``.npz`` by the inputs' names, else in their order in the file.
+
+    Raises DataError.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = [archive[name] for name in archive.files]
+            named = set(archive.files) == set(names)
+            arrays = [archive[name] for name in (names if named else archive.files)]
     except store.DAMAGED as error:
         raise DataError(
             f"{path}: not a readable .npz: {error}", "write it with numpy.savez"
         ) from error
-    if len(arrays) != wanted or not all(array.ndim and len(array) for array in arrays):
+    if len(arrays) != len(names) or not all(array.ndim and len(array) for array in arrays):
         raise DataError(
-            f"{path}: holds {len(arrays)} arrays, the model takes {wanted}",
+            f"{path}: holds {len(arrays)} arrays, the model takes {len(names)}",
             "give one array for each input, samples first",
         )
-    if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays):
-        raise DataError(f"{path}: holds NaN or infinity", "give finite inputs")
+    for array in arrays:
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"{path}: holds {array.dtype}, not numbers", "give real numbers")
+    with np.errstate(over="ignore"):
+        finite = all(np.isfinite(array.astype(np.float32)).all() for array in arrays)
+    if not finite:
+        raise DataError(f"{path}: holds NaN, infinity or what float32 cannot", "give finite inputs")
     if len({len(array) for array in arrays}) > 1:
         raise DataError(f"{path}: its arrays differ in their number of samples", "make them equal")
     return arrays

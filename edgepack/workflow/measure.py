@@ -11,12 +11,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgepack.errors import DataError, ModelError, SpecError
+from edgepack.errors import DataError, EdgepackError, ModelError, SpecError
 from edgepack.files import sha256
 from edgepack.graph.facts import facts
 from edgepack.measuring import take
 from edgepack.model.data import Data, open_data
-from edgepack.records import Measurement, Quality
+from edgepack.records import ErrorRecord, Measurement, Quality
 from edgepack.runners.runner import place_of, session
 from edgepack.spec.device import Device
 from edgepack.spec.library import find
@@ -59,6 +59,14 @@ class Request:
         return [owner] if owner is not None else []
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spoiled:
+    """A pack whose artefact cannot be measured, and why."""
+
+    stored: store.StoredPack
+    error: EdgepackError
+
+
 def request(
     source: Path,
     *,
@@ -77,7 +85,7 @@ def request(
     data = ask.dataset(evaluation)
     return Request(
         source=source,
-        devices=tuple(find(Device, name, devices_folders) for name in dict.fromkeys(devices)),
+        devices=ask.distinct([find(Device, name, devices_folders) for name in devices]),
         runner=runner,
         evaluation=open_data(data, allow_code=allow_code) if data else None,
         inputs=inputs,
@@ -94,17 +102,26 @@ def measure_all(asked: Request) -> Iterator[Measurement]:
     A cell that fails has ``error``. Ctrl-C yields the interrupted cell, then KeyboardInterrupt.
     """
     chosen = subjects(asked)
-    for device in asked.devices:
-        target = store.find_target(asked.out, device.target, asked.targets_folders)
+    targets = [
+        store.find_target(asked.out, device.target, asked.targets_folders)
+        for device in asked.devices
+    ]
+    for device, target in zip(asked.devices, targets, strict=True):
         for subject in chosen:
-            found = _one(asked, subject, device, _protocol(target), target)
+            if isinstance(subject, Spoiled):
+                found = _failed(subject, device)
+            else:
+                found = _one(asked, subject, device, _protocol(target), target)
             yield found
             if found.status == "interrupted":
                 raise KeyboardInterrupt
 
 
-def subjects(asked: Request) -> list[Subject]:
-    """What is to be measured. Raises SpecError where a folder holds no pack, ModelError."""
+def subjects(asked: Request) -> list[Subject | Spoiled]:
+    """What is to be measured. Raises SpecError where a folder holds no pack.
+
+    Raises ModelError where there is nothing but spoiled files.
+    """
     packs = asked.packs()
     if asked.source.is_dir() and not packs:
         raise SpecError(
@@ -113,7 +130,37 @@ def subjects(asked: Request) -> list[Subject]:
         )
     if not packs:
         return [_subject(asked.source, None)]
-    return [_subject(_artefact(stored), stored) for stored in packs]
+    found = [_stored_subject(stored) for stored in packs]
+    errors = [one.error for one in found if isinstance(one, Spoiled)]
+    if len(errors) == len(found):
+        raise errors[0]
+    return found
+
+
+def _stored_subject(stored: store.StoredPack) -> Subject | Spoiled:
+    try:
+        return _subject(_artefact(stored), stored)
+    except ModelError as error:
+        return Spoiled(stored=stored, error=error)
+
+
+def _failed(spoiled: Spoiled, device: Device) -> Measurement:
+    """The record of a pack that cannot be measured; the others go on."""
+    pack = spoiled.stored.pack
+    found = replace(
+        take.blank(
+            device,
+            artefact_sha256=pack.artefact.sha256 if pack.artefact else "",
+            pack_sha256=spoiled.stored.sha256,
+            model=pack.model,
+            recipe=pack.recipe,
+            versions=versions(),
+        ),
+        status="failed",
+        error=ErrorRecord.of(spoiled.error),
+    )
+    store.write_measurement(spoiled.stored, found)
+    return found
 
 
 def _artefact(stored: store.StoredPack) -> Path:

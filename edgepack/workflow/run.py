@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from edgepack.errors import EdgepackError
 from edgepack.records import Measurement, Pack
 from edgepack.spec.plan import Plan
 from edgepack.spec.toml import parse, read_table
@@ -14,6 +16,7 @@ from edgepack.workflow.measure import Request, measure_all, request
 from edgepack.workflow.pack import pack_all
 from edgepack.workflow.report import build, write_report
 
+log = logging.getLogger(__name__)
 FORMATS = ("html", "md", "json")
 
 
@@ -64,11 +67,19 @@ def carry_out(job: Job, measuring: Request | None) -> Iterator[Pack | Measuremen
         yield from pack_all(job)
         if measuring is not None:
             yield from measure_all(measuring)
-    finally:
-        if job.out.is_dir():
-            built = build(job.out)
-            for kind in FORMATS:
-                write_report(built, job.out / f"report.{kind}", kind)
+    except BaseException:
+        try:
+            _report(job.out)
+        except EdgepackError:  # what went wrong first is what is told
+            log.debug("no report of what was done", exc_info=True)
+        raise
+    _report(job.out)
+
+
+def _report(out: Path) -> None:
+    built = build(out)
+    for kind in FORMATS:
+        write_report(built, out / f"report.{kind}", kind)
 
 
 def preview(job: Job, measuring: Request | None) -> str:

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from edgepack.errors import SpecError
 from edgepack.files import sha256, to_json, write_bytes, write_text
 from edgepack.records import Debug, Measurement, Pack, from_dict, to_dict
-from edgepack.spec.library import find
+from edgepack.spec.library import find, paths, shipped
 from edgepack.spec.target import Target
 from edgepack.spec.toml import parse
 
@@ -63,15 +63,19 @@ def write_pack(folder: Path, pack: Pack, content: bytes | None, golden: Golden |
     Returns the pack with its artefact's absolute path.
     """
     if pack.artefact is None or content is None:
-        write_text(folder / "pack.json", to_json(to_dict(pack)))
+        write_record(folder, pack)
         return pack
     path = folder / f"{pack.model}-{pack.recipe}.tflite"
     write_bytes(path, content)
     if golden is not None:
         write_bytes(folder / "golden.npz", _npz(golden))
-    on_disk = replace(pack, artefact=replace(pack.artefact, path=path.name))
-    write_text(folder / "pack.json", to_json(to_dict(on_disk)))
+    write_record(folder, replace(pack, artefact=replace(pack.artefact, path=path.name)))
     return replace(pack, artefact=replace(pack.artefact, path=str(path.resolve())))
+
+
+def write_record(folder: Path, pack: Pack) -> None:
+    """Store a pack's record alone; its artefact's path is relative to ``folder``."""
+    write_text(folder / "pack.json", to_json(to_dict(pack)))
 
 
 def write_target(out: Path, target: Target) -> None:
@@ -80,16 +84,15 @@ def write_target(out: Path, target: Target) -> None:
 
 
 def find_target(out: Path, name: str, folders: Sequence[Path] = ()) -> Target:
-    """The target with the id ``name``: as it is known here, else as it was kept in ``out``.
+    """The target with the id ``name``: a user's own spec, else as it was kept in ``out``.
 
-    Raises SpecError where it is neither.
+    What edgepack ships comes last: packs may be for a spec of the same id that lay elsewhere.
+    Raises SpecError where it is nowhere.
     """
     path = out / "targets" / f"{name}.json"
-    try:
+    own = paths(Target, folders).get(name)
+    if not path.is_file() or (own is not None and own.parent != shipped(Target)):
         return find(Target, name, folders)
-    except SpecError:
-        if not path.is_file():
-            raise
     try:
         return parse(Target, json.loads(path.read_bytes()), str(path))
     except ValueError as error:

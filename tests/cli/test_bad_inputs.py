@@ -268,6 +268,29 @@ def plan_with_a_typo(place):
     return ["run", str(place / "plan.toml"), "-o", str(place / "out")], 2, "did you mean 'recipes'"
 
 
+def plan_of_a_broken_model(place):
+    """The output folder is there already, so that a report of nothing might hide what is wrong."""
+    (place / "text.h5").write_text("not a model\n")
+    (place / "out").mkdir()
+    (place / "plan.toml").write_text(
+        f'model = "text.h5"\ntargets = ["{TARGET}"]\nrecipes = ["float32"]\n'
+    )
+    return ["run", str(place / "plan.toml"), "-o", str(place / "out")], 3, "text.h5"
+
+
+def plan_with_a_nul_in_a_path(place):
+    text = 'model = "tiny.keras"\ntargets = ["a\\u0000/b.toml"]\nrecipes = ["int8"]\n'
+    (place / "plan.toml").write_text(text)
+    return ["run", str(place / "plan.toml"), "-o", str(place / "out")], 2, "no such path"
+
+
+def code_that_exits(place):
+    (place / "rows.py").write_text("import sys\ndef rows():\n    sys.exit(3)\n    yield\n")
+    (place / "code.toml").write_text('source = "python"\npath = "rows.py:rows"\n')
+    data = ["--calibration", str(place / "code.toml"), "--allow-code"]
+    return pack(place, "tiny.keras", *data), 7, "SystemExit"
+
+
 CASES = (
     missing_model, empty_model, truncated_model, text_as_model, folder_as_model,
     unknown_model_type, damaged_weights, lambda_layer, unknown_target, unknown_recipe,
@@ -280,6 +303,7 @@ CASES = (
     inspect_of_text, inspect_of_nothing, inspect_of_a_folder, measure_of_nothing,
     measure_of_garbage, measure_of_an_empty_folder, unknown_device, report_of_nothing,
     report_of_a_broken_record, inputs_that_are_cut_short, inputs_that_are_empty, plan_with_a_typo,
+    plan_of_a_broken_model, plan_with_a_nul_in_a_path, code_that_exits,
 )  # fmt: skip
 
 

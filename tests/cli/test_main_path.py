@@ -122,6 +122,28 @@ def test_resume_keeps_what_is_fresh_and_remakes_what_is_stale(tiny, bench, copy,
     records(capfd.readouterr().out)
 
 
+def test_resume_judges_the_fit_to_the_target_as_it_is_now(tiny, tmp_path, capfd):
+    target = tmp_path / "growing.toml"
+    argv = pack(tiny, tmp_path / "out", "--target", str(target), "--resume", "--recipe", "float32")
+    file = tmp_path / "out/packs/tiny/growing/float32/pack.json"
+    for kib, code in ((1, 1), (512, 0), (1, 1)):
+        target.write_text(f"{BOARD}[memory]\nflash_kib = {kib}\n")
+        assert run(argv) == code
+        (record,) = records(capfd.readouterr().out)
+        assert record["fit"]["ok"] == strict(file.read_text())["fit"]["ok"] == (code == 0)
+
+
+def test_a_spoiled_pack_does_not_stop_the_others(bench, copy, capfd):
+    path = copy / "packs/tiny/board/int8/tiny-int8.tflite"
+    path.write_bytes(path.read_bytes()[:1000])
+    argv = ["measure", str(copy), "--json", "--device", str(bench / "on-board.toml")]
+    assert run(argv) == 3
+    found = records(capfd.readouterr().out)
+    failed = [record for record in found if record["status"] == "failed"]
+    assert [(r["recipe"], r["error"]["code"]) for r in failed] == [("int8", 3)]
+    assert len([r for r in found if r["status"] == "ok"]) == len(found) - 1 == 3
+
+
 def test_allowed_overlap_is_recorded(tiny, bench, tmp_path, capfd):
     argv = ["pack", str(tiny.model), "--target", str(bench / "board.toml"), "--recipe", "int8"]
     argv += ["--calibration", str(tiny.evaluation), "--evaluation", str(tiny.evaluation)]

@@ -48,3 +48,12 @@ def test_elsewhere_each_step_is_a_line_at_its_end(capsys):
         "open-ended: done",
         "break: failed",
     ]
+
+
+def test_names_are_no_markup():
+    """A model's or a layer's name may look like a tag of the library that draws tables."""
+    from edgepack.cli.tables import as_text, new_table
+
+    table = new_table("layer [a]")
+    table.add_row("[/x] :smile: v[2]")
+    assert as_text(table).split() == ["layer", "[a]", "[/x]", ":smile:", "v[2]"]

@@ -32,7 +32,7 @@ def open_table(spec: Dataset, allow_code: bool) -> Table:
                 yield _sample(item, reference)
         except DataError:
             raise
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             reason = f"{type(exc).__name__}: {exc}".splitlines()[0]
             raise DataError(f"{reference} failed: {reason}", "mend the function") from exc
 
