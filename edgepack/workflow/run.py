@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgepack.errors import EdgepackError
 from edgepack.records import Measurement, Pack
+from edgepack.runners.runner import place_of
 from edgepack.spec.plan import Plan
 from edgepack.spec.toml import parse, read_table
 from edgepack.workflow import ask
@@ -22,7 +23,9 @@ FORMATS = ("html", "md", "json")
 
 def read_plan(path: Path) -> Plan:
     """The plan in a TOML file. Raises SpecError."""
-    return parse(Plan, read_table(path), str(path))
+    plan = parse(Plan, read_table(path), str(path))
+    place_of(plan.runner)  # a misspelt one, also where there is no device yet
+    return plan
 
 
 def planned_job(

@@ -284,6 +284,12 @@ def plan_with_a_nul_in_a_path(place):
     return ["run", str(place / "plan.toml"), "-o", str(place / "out")], 2, "no such path"
 
 
+def plan_with_a_misspelt_runner(place):
+    text = f'model = "tiny.keras"\ntargets = ["{TARGET}"]\nrunner = "x"\n'
+    (place / "plan.toml").write_text(text)
+    return ["run", str(place / "plan.toml"), "-o", str(place / "out")], 2, "no runner has the id"
+
+
 def code_that_exits(place):
     (place / "rows.py").write_text("import sys\ndef rows():\n    sys.exit(3)\n    yield\n")
     (place / "code.toml").write_text('source = "python"\npath = "rows.py:rows"\n')
@@ -303,7 +309,7 @@ CASES = (
     inspect_of_text, inspect_of_nothing, inspect_of_a_folder, measure_of_nothing,
     measure_of_garbage, measure_of_an_empty_folder, unknown_device, report_of_nothing,
     report_of_a_broken_record, inputs_that_are_cut_short, inputs_that_are_empty, plan_with_a_typo,
-    plan_of_a_broken_model, plan_with_a_nul_in_a_path, code_that_exits,
+    plan_of_a_broken_model, plan_with_a_nul_in_a_path, plan_with_a_misspelt_runner, code_that_exits,
 )  # fmt: skip
 
 

@@ -80,6 +80,8 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _position(name: str, header: list[str], path: Path) -> int:
+    if header.count(name) > 1:
+        raise DataError(f"{path}: has {header.count(name)} columns '{name}'", "rename all but one")
     if name in header:
         return header.index(name)
     raise DataError(f"{path}: has no column '{name}'", suggestion(name, header))

@@ -148,6 +148,12 @@ def test_csv_features_and_word_labels(tmp_path):
     assert one.table.digest() == hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_csv_columns_of_one_name(tmp_path):
+    (tmp_path / "t.csv").write_text("a,a,y\n1,2,0\n")
+    with pytest.raises(DataError, match="has 2 columns 'a'"):
+        open_data(described(tmp_path, "csv", "t.csv", y="y"))
+
+
 def test_csv_read_in_part(tmp_path):
     (tmp_path / "t.csv").write_text("a\n" + "\n".join(map(str, range(9))))
     data = open_data(described(tmp_path, "csv", "t.csv", indices=(2, 5)))
