@@ -285,7 +285,7 @@ def plan_with_a_nul_in_a_path(place):
 
 
 def plan_with_a_misspelt_runner(place):
-    text = f'model = "tiny.keras"\ntargets = ["{TARGET}"]\nrunner = "x"\n'
+    text = f'model = "tiny.keras"\ntargets = ["{TARGET}"]\nrecipes = ["int8"]\nrunner = "x"\n'
     (place / "plan.toml").write_text(text)
     return ["run", str(place / "plan.toml"), "-o", str(place / "out")], 2, "no runner has the id"
 
