@@ -89,11 +89,10 @@ def _read(path: Path) -> list[Row]:
 def _figures(recipes: Sequence[str], rows: Sequence[Row]) -> str:
     """The rows of those recipes, each with TFMOT's of the same training budget below it."""
     lines = [
-        "By `python -m benchmarks.compress`, on test sets that nothing was tuned on; TFMOT with the "
-        "same training",
-        "data and epochs; the interval is over test samples. Latency: LiteRT on an x86-64 "
-        "machine, one thread,",
-        "as a share of the float file's. What is missing here has not been run yet.",
+        "By `python -m benchmarks.compress`, on test sets that nothing was tuned on; TFMOT with",
+        "the same training data and epochs; the interval is over test samples. Latency: LiteRT on",
+        "an x86-64 machine, one thread, as a share of the float file's. What is missing here has",
+        "not been run yet.",
         "",
         "| model | recipe | by | top-1 % (seeds) | points to float [95 %] | bytes | gzip | MACs "
         "| latency ÷ float |",
