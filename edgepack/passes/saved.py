@@ -22,7 +22,7 @@ from edgepack.model.keras_file import custom_objects, quiet
 from edgepack.passes.candidate import Candidate
 from edgepack.passes.constraints import Constraint, restored, stored
 
-LAYERS = ("edgepack.passes.fake_quant_layers",)
+LAYERS = ("edgepack.passes.fake_quant_layers", "edgepack.passes.fake_quant_range")
 """The modules that define and register Keras layers of edgepack's own."""
 
 
@@ -58,8 +58,9 @@ def load(folder: Path, *, allow_code: Path | None, allow_lambda: bool) -> Candid
         except ModelError:
             raise
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelError(
-                f"{folder}: not a candidate as edgepack stores it: {error}", "remove that folder"
+                f"{folder}: not a candidate as edgepack stores it: {reason}", "remove that folder"
             ) from error
     return Candidate(model=model, constraints=constraints)
 

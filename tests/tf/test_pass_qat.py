@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import keras
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.errors import DataError, ModelError
-from edgepack.passes import qat
+from edgepack.passes import qat, saved
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.constraints import Mask, Palette
 from edgepack.passes.fake_quant import fixed, largest, learnt
@@ -259,6 +261,22 @@ def test_it_can_be_saved_and_loaded(data, tmp_path):
     x = next(data.batches(8)).x[0]
     np.testing.assert_array_equal(made(x), again(x))
     assert [v.path for v in made.weights] == [v.path for v in again.weights]
+
+
+def test_another_process_goes_on_from_it(data, tmp_path):
+    """A resumed recipe loads a finished step before any pass has been imported."""
+    made = step(drawing(), data)
+    for name, content in saved.content(made).items():
+        (tmp_path / name).write_bytes(content)
+    code = (
+        "import pathlib, sys\nfrom edgepack.passes import saved\n"
+        "found = saved.load(pathlib.Path(sys.argv[1]), allow_code=None, allow_lambda=False)\n"
+        "print(len(found.model.layers))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == str(len(made.model.layers)), done.stderr
 
 
 def test_what_is_left_out_is_told():
