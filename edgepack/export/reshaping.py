@@ -36,12 +36,15 @@ def _join(file: Stripped, first: Any, second: Any) -> None:
     found = [file.ranges[i] for i in (source, middle, made) if i in file.ranges]
     if any(limits != found[0] for limits in found):
         return  # each has a scale of its own: they are no mere reshapes
+    undone = _shape(file, source) == _shape(file, made) and not _is_seen(file, made)
+    if not undone and _name(file, second) != "RESHAPE":
+        return  # its axes are those of the tensor between
     if found:
         file.ranges[source] = found[0]
     file.ranges.pop(middle, None)
     graph.operators.remove(first)
-    second.inputs[0] = source
-    if _shape(file, source) == _shape(file, made) and not _is_seen(file, made):
+    second.inputs = np.array([source, *second.inputs[1:]], np.int32)
+    if undone:
         file.ranges.pop(made, None)
         graph.operators.remove(second)
         for operator in graph.operators:
