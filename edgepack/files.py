@@ -8,12 +8,15 @@ import json
 import math
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edgepack.errors import SpecError
+
+PLACE = "choose a place with -o that you may write to and that has room"
 
 
 @contextmanager
@@ -32,11 +35,21 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise SpecError(
             f"cannot write {path}: {error.strerror or error}",
-            "choose a place with -o that you may write to and that has room",
+            PLACE,
         ) from error
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises SpecError where nothing can be made in a folder that may not be there yet."""
+    place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".edgepack-", dir=place):
+            pass
+    except OSError as error:
+        raise SpecError(f"cannot write {folder}: {error.strerror or error}", PLACE) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

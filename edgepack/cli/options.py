@@ -8,11 +8,27 @@ from typing import Any, TypeVar
 
 import click
 
+from edgepack.errors import SpecError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Strict JSON on stdout.")
+
+
+def _named_place(context: click.Context, option: click.Parameter, given: str) -> Path:
+    """A folder to write into; an empty name, as of an unset variable, is none."""
+    if not given:
+        raise SpecError("-o: the name is empty", "name a folder to write into")
+    return Path(given)
+
+
 out_folder = click.option(
-    "-o", "--output", "out", required=True, type=click.Path(path_type=Path, file_okay=False)
+    "-o",
+    "--output",
+    "out",
+    required=True,
+    type=click.Path(file_okay=False),
+    callback=_named_place,
 )
 
 

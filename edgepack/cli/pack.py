@@ -54,6 +54,7 @@ def pack(
         from edgepack.workflow.ask import job
         from edgepack.workflow.job import Trust
         from edgepack.workflow.pack import pack_all
+        from edgepack.workflow.report import missed_limits
 
         asked = job(
             model,
@@ -78,4 +79,8 @@ def pack(
         with finish(write, as_json, done, packs_table) as outcome, shown():
             for made in pack_all(asked):
                 done.append(made)
-        return outcome.code(missed=any(p.fit is not None and not p.fit.ok for p in done))
+        unfit = any(pack.fit is not None and not pack.fit.ok for pack in done)
+        missed = missed_limits(out, done, (), targets_folders)
+        for verdict in missed:
+            click.echo(f"limit missed: {verdict.sentence}", err=True)
+        return outcome.code(missed=unfit or bool(missed))

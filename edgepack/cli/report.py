@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from edgepack.cli import options
+from edgepack.cli.app import tell
 from edgepack.cli.outcome import MISSED
 from edgepack.cli.output import data_stdout
+from edgepack.errors import SpecError
 
 
 @click.command()
@@ -26,7 +28,7 @@ def report(
 ) -> int:
     """Write the report of what lies in DIR: to FILE, or md and json to stdout, html into DIR.
 
-    Exits with 1 where a limit of a target is missed.
+    Exits with 1 where a limit of a target is missed, with 2 where a record cannot be read.
     """
     with data_stdout() as write:
         from edgepack.workflow.report import build, missed, render, write_report
@@ -38,4 +40,8 @@ def report(
         else:
             path = write_report(built, file or folder / "report.html", chosen)
             click.echo(f"wrote {path}", err=True)
+        for problem in built.problems:
+            tell(SpecError(problem.message, problem.hint))
+        if built.problems:
+            return built.problems[0].code
         return MISSED if missed(built) else 0

@@ -13,6 +13,7 @@ from edgepack.cli.options import as_json, folder_option
 from edgepack.errors import EdgepackError, SpecError
 from edgepack.files import to_json
 from edgepack.passes import rules
+from edgepack.runtimes import tables
 from edgepack.spec import library
 from edgepack.spec.data import Dataset
 from edgepack.spec.device import Device
@@ -46,14 +47,21 @@ def _group(name: str, kind: type, what: str) -> click.Group:
     @folder_option(name)
     @as_json
     def list_(as_json: bool, **named: tuple[Path, ...]) -> None:
-        known = library.paths(kind, named[folders])
-        rows = [_row(library.load(kind, path, named[folders])) for path in known.values()]
+        rows, wrong = [], False
+        for path in library.paths(kind, named[folders]).values():
+            try:
+                rows.append(_row(library.load(kind, path, named[folders])))
+            except SpecError as error:
+                tell(error)
+                wrong = True
         if as_json:
             click.echo(to_json(rows), nl=False)
-            return
-        width = max((len(row["id"]) for row in rows), default=0)
-        for row in sorted(rows, key=lambda row: row["id"]):
-            click.echo(f"{row['id']:<{width}}  {row.get('name') or row['description']}")
+        else:
+            width = max((len(row["id"]) for row in rows), default=0)
+            for row in sorted(rows, key=lambda row: row["id"]):
+                click.echo(f"{row['id']:<{width}}  {row.get('name') or row['description']}")
+        if wrong:
+            raise click.exceptions.Exit(SpecError.code)
 
     @group.command(name="show", help="Show one, by its id or path.")
     @click.argument("spec_id", metavar="ID")
@@ -87,9 +95,7 @@ def _group(name: str, kind: type, what: str) -> click.Group:
 
 def _checked(kind: type, path: Path, folders: tuple[Path, ...]) -> dict[str, Any]:
     try:
-        spec = library.load(kind, path, folders)
-        if isinstance(spec, Recipe):
-            rules.check(spec)
+        _complete(library.load(kind, path, folders), path)
     except EdgepackError as error:
         tell(error)
         return {
@@ -98,6 +104,21 @@ def _checked(kind: type, path: Path, folders: tuple[Path, ...]) -> dict[str, Any
             "error": {"message": error.message, "hint": error.hint},
         }
     return {"file": str(path), "ok": True, "error": None}
+
+
+def _complete(spec: Any, path: Path) -> None:
+    """Raises SpecError where a spec's parts do not go together, or what it names is not known."""
+    try:
+        if isinstance(spec, Recipe):
+            rules.check(spec)
+        elif isinstance(spec, Device):
+            library.find(Target, spec.target)
+        elif isinstance(spec, Target):
+            library.find(Recipe, spec.default_recipe)
+            for runtime in spec.runtimes:
+                tables.load(runtime)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error.message}", error.hint) from error
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -79,7 +79,10 @@ class PackMemory(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Pack(Record):
-    """One model, compressed by one recipe for one target."""
+    """One model, compressed by one recipe for one target.
+
+    ``source_sha256`` is that of the file, or the folder's files, that was packed.
+    """
 
     model: str
     target: str
@@ -88,6 +91,7 @@ class Pack(Record):
     versions: dict[str, str]
     status: Status
     key: str = ""
+    source_sha256: str = ""
     error: ErrorRecord | None = None
     artefact: Artefact | None = None
     signature: Signature | None = None

@@ -9,7 +9,7 @@ from edgepack.records.debug import Debug
 from edgepack.records.facts import Operator
 from edgepack.records.measurement import Measurement
 from edgepack.records.pack import Pack
-from edgepack.records.shared import Record
+from edgepack.records.shared import ErrorRecord, Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,17 @@ class ReportSection(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Record):
-    """Every section of one output folder."""
+    """Every section of one output folder.
+
+    ``problems``: records that could not be read, and are missing here. ``cautions``: what to
+    know before comparing rows.
+    """
 
     title: str
     created_at: str
     versions: dict[str, str]
     sections: tuple[ReportSection, ...]
     command: str = ""
+    problems: tuple[ErrorRecord, ...] = ()
+    cautions: tuple[str, ...] = ()
     schema: Literal["edgepack.report/1"] = "edgepack.report/1"

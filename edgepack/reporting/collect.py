@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from edgepack.records import Debug, Measurement, Operator, Pack, Report, ReportSection
+from edgepack.records import Debug, ErrorRecord, Measurement, Operator, Pack, Report, ReportSection
 from edgepack.reporting.cells import Owners
 from edgepack.reporting.judge import judge
 from edgepack.spec.target import Target
@@ -24,6 +24,8 @@ def build(
     title: str = "edgepack report",
     versions: Mapping[str, str] | None = None,
     command: str = "",
+    problems: Sequence[ErrorRecord] = (),
+    cautions: Sequence[str] = (),
     created_at: str | None = None,
 ) -> Report:
     """The report of one output folder.
@@ -45,6 +47,8 @@ def build(
         created_at=created_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         versions=dict(versions or {}),
         command=command,
+        problems=tuple(problems),
+        cautions=tuple(cautions),
         sections=tuple(
             _section(place, specs.get(place[1]), found[0], found[1], operators, debugs)
             for place, found in places.items()

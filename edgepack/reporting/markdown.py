@@ -26,7 +26,7 @@ def to_markdown(report: Report) -> str:
     Text from models and devices is escaped. A comment holds 65,536 characters: long lists are
     cut, and sections beyond that left out; both say how much there is more.
     """
-    parts = [f"## {plain(report.title)}", _totals(report)]
+    parts = [f"## {plain(report.title)}", _totals(report), _cautions(report)]
     room = MOST_CHARACTERS
     for index, section in enumerate(report.sections):
         lines = "\n\n".join(part for part in _section(section) if part)
@@ -66,6 +66,11 @@ def _totals(report: Report) -> str:
     if not report.sections:
         return "Nothing has been packed or measured yet."
     return " · ".join(words) or "No limits are set."
+
+
+def _cautions(report: Report) -> str:
+    missing = [f"Missing here: {problem.message}" for problem in report.problems]
+    return "\n".join(f"- ⚠️ {plain(line)}" for line in (*missing, *report.cautions))
 
 
 def _section(section: ReportSection) -> list[str]:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from edgepack.errors import ModelError, SpecError
+from edgepack.files import check_writable
 from edgepack.spec.data import Dataset
 from edgepack.spec.device import Device
 from edgepack.spec.library import find
@@ -35,9 +36,10 @@ def job(
 ) -> Job:
     """A job from ids or paths of TOML files. Without recipes: each target's own.
 
-    Raises SpecError for what is not found or wrong, or has another's id; ModelError where the
-    model is missing.
+    Raises SpecError for what is not found or wrong, or has another's id, and where ``out``
+    cannot be written; ModelError where the model is missing.
     """
+    check_writable(out)
     if not model.exists():
         raise ModelError(
             f"{model}: no such file or folder", "give a .keras, .h5 or .tflite file or a SavedModel"

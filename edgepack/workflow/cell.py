@@ -81,6 +81,7 @@ def pack_cell(cell: Cell, source: Source) -> Pack:
         versions=versions(),
         status="failed",
         notes=source.notes,
+        source_sha256=source.model.sha256,
         key=stage_key(
             "export",
             model=source.model.sha256,

@@ -53,10 +53,14 @@ class Request:
     def packs(self) -> list[store.StoredPack]:
         """The packs that are to be measured, as they lie on disk now; none for a bare file."""
         if self.source.is_dir():
-            found = store.read_packs(self.source)
+            found, _ = store.read_packs(self.source)
             return [stored for stored in found if stored.pack.artefact is not None]
         owner = store.pack_of(self.source)
         return [owner] if owner is not None else []
+
+    def damaged(self) -> list[SpecError]:
+        """What is wrong with each pack's record that cannot be read."""
+        return store.read_packs(self.source)[1] if self.source.is_dir() else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +104,9 @@ def measure_all(asked: Request) -> Iterator[Measurement]:
     """Each Measurement, device by device. Raises before any work for what concerns all cells.
 
     A cell that fails has ``error``. Ctrl-C yields the interrupted cell, then KeyboardInterrupt.
+    A pack whose record cannot be read raises SpecError after all others were measured.
     """
-    chosen = subjects(asked)
+    chosen, damaged = subjects(asked), asked.damaged()
     targets = [
         store.find_target(asked.out, device.target, asked.targets_folders)
         for device in asked.devices
@@ -115,6 +120,8 @@ def measure_all(asked: Request) -> Iterator[Measurement]:
             yield found
             if found.status == "interrupted":
                 raise KeyboardInterrupt
+    if damaged:
+        raise damaged[0]
 
 
 def subjects(asked: Request) -> list[Subject | Spoiled]:
@@ -123,6 +130,8 @@ def subjects(asked: Request) -> list[Subject | Spoiled]:
     Raises ModelError where there is nothing but spoiled files.
     """
     packs = asked.packs()
+    if not packs and (damaged := asked.damaged()):
+        raise damaged[0]
     if asked.source.is_dir() and not packs:
         raise SpecError(
             f"{asked.source}: holds no pack to measure",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -22,9 +23,11 @@ from edgepack.workflow import artefact
 from edgepack.workflow.cell import Place, Source, pack_cell
 from edgepack.workflow.compress import Workshop, check, layered
 from edgepack.workflow.job import Cell, Job, Sets, cells, metric_for, open_sets
+from edgepack.workflow.mixed import mixed
 from edgepack.workflow.shelf import Shelf
-from edgepack.workflow.store import Golden, write_target
+from edgepack.workflow.store import Golden, read_packs, write_target
 
+log = logging.getLogger(__name__)
 GOLDEN_SAMPLES = 64
 
 
@@ -43,6 +46,9 @@ def pack_all(job: Job) -> Iterator[Pack]:
     for cell in matrix:
         with step(f"{cell.recipe.id} for {cell.target.id}"):
             yield pack_cell(cell, source)
+    of_this_name = [s.pack for s in read_packs(job.out)[0] if s.pack.model == source.model.name]
+    for caution in mixed(of_this_name):
+        log.warning("%s", caution)
 
 
 def _source(job: Job, sets: Sets, matrix: Sequence[Cell]) -> Source:

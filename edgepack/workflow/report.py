@@ -10,7 +10,7 @@ from pathlib import Path
 from edgepack.errors import EdgepackError, SpecError
 from edgepack.files import write_text
 from edgepack.graph.facts import facts
-from edgepack.records import Debug, Measurement, Operator, Pack, Report, Verdict
+from edgepack.records import Debug, ErrorRecord, Measurement, Operator, Pack, Report, Verdict
 from edgepack.reporting.collect import build as collected
 from edgepack.reporting.document import to_json
 from edgepack.reporting.judge import judge
@@ -18,6 +18,7 @@ from edgepack.reporting.markdown import to_markdown
 from edgepack.reporting.page import to_html
 from edgepack.spec.target import Target
 from edgepack.workflow.keys import versions
+from edgepack.workflow.mixed import mixed
 from edgepack.workflow.store import (
     StoredPack,
     find_target,
@@ -32,9 +33,12 @@ RENDERERS = {"html": to_html, "md": to_markdown, "json": to_json}
 
 def build(folder: Path, folders: Sequence[Path] = ()) -> Report:
     """The report of an output folder. Raises SpecError where there is nothing to report."""
-    stored = read_packs(folder) if folder.is_dir() else []
+    stored, problems = read_packs(folder)
     packs = [one.pack for one in stored]
-    measurements = read_measurements(folder) if folder.is_dir() else []
+    measurements, unread = read_measurements(folder)
+    problems += unread
+    if problems and not packs and not measurements:
+        raise problems[0]
     if not packs and not measurements:
         raise SpecError(
             f"{folder}: nothing to report",
@@ -46,6 +50,8 @@ def build(folder: Path, folders: Sequence[Path] = ()) -> Report:
         _operators(packs),
         _targets(folder, packs, folders),
         debugs=_debugs(stored),
+        problems=[ErrorRecord.of(problem) for problem in problems],
+        cautions=mixed(packs),
         title=" · ".join(dict.fromkeys(pack.model for pack in packs)) or "edgepack report",
         versions=versions(),
         command=shlex.join(["edgepack", "report", str(folder)]),
@@ -79,12 +85,15 @@ def missed_limits(
     measurements: Sequence[Measurement],
     folders: Sequence[Path] = (),
 ) -> list[Verdict]:
-    """The limits that these measurements miss, each on a device of its pack's own target."""
+    """The limits that these packs and measurements miss.
+
+    With measurements only what was found on a device counts, each of its pack's own target.
+    """
     return [
         verdict
         for target in _targets(folder, packs, folders)
         for verdict in judge(target, [p for p in packs if p.target == target.id], measurements)
-        if verdict.met is False and verdict.device is not None
+        if verdict.met is False and (verdict.device is not None or not measurements)
     ]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,9 +110,12 @@ def read_pack(record: Path) -> StoredPack:
     return StoredPack(pack=pack, sha256=digest, folder=record.parent.resolve())
 
 
-def read_packs(out: Path) -> list[StoredPack]:
-    """Every pack below an output folder, sorted by model, target and recipe."""
-    return [read_pack(record) for record in sorted(out.glob("packs/*/*/*/pack.json"))]
+def read_packs(out: Path) -> tuple[list[StoredPack], list[SpecError]]:
+    """Every pack below an output folder, sorted by model, target and recipe.
+
+    And what is wrong with each record that cannot be read: the others stand without it.
+    """
+    return _each(read_pack, out.glob("packs/*/*/*/pack.json"))
 
 
 def pack_of(artefact: Path) -> StoredPack | None:
@@ -180,9 +183,9 @@ def write_measurement(stored: StoredPack, measurement: Measurement) -> None:
 
 
 def measurements_of(stored: StoredPack, device: str) -> list[Measurement]:
-    """What was measured of one pack on the device with that id."""
+    """What was measured of one pack on the device with that id, as far as it can be read."""
     folder = _cell(stored, device)
-    return [_read(Measurement, path)[0] for path in sorted(folder.glob("*.json"))] if folder else []
+    return _each(read_measurement, folder.glob("*.json"))[0] if folder else []
 
 
 def _cell(stored: StoredPack, device: str) -> Path | None:
@@ -190,9 +193,24 @@ def _cell(stored: StoredPack, device: str) -> Path | None:
     return out / "measurements" / device / Path(*stored.folder.parts[-3:]) if out else None
 
 
-def read_measurements(out: Path) -> list[Measurement]:
-    """Every measurement below an output folder."""
-    return [_read(Measurement, path)[0] for path in sorted(out.glob("measurements/*/*/*/*/*.json"))]
+def read_measurements(out: Path) -> tuple[list[Measurement], list[SpecError]]:
+    """Every measurement below an output folder, and what is wrong with what cannot be read."""
+    return _each(read_measurement, out.glob("measurements/*/*/*/*/*.json"))
+
+
+def read_measurement(path: Path) -> Measurement:
+    """The measurement in one file. Raises SpecError where it is none."""
+    return _read(Measurement, path)[0]
+
+
+def _each(read: Callable[[Path], T], records: Iterable[Path]) -> tuple[list[T], list[SpecError]]:
+    found, damaged = [], []
+    for record in sorted(records):
+        try:
+            found.append(read(record))
+        except SpecError as error:
+            damaged.append(error)
+    return found, damaged
 
 
 def _read(kind: type[T], path: Path) -> tuple[T, str]:

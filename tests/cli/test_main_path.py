@@ -86,6 +86,23 @@ def test_a_model_that_does_not_fit_is_packed_and_exits_with_1(tiny, bench, tmp_p
     assert any("KiB" in reason for reason in record["fit"]["reasons"])
 
 
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [("max_flash_kib = 1", "limit 1 KiB"), ("max_accuracy_drop = 0.0", None)],
+)
+def test_a_limit_that_packing_can_judge_is_judged(limit, words, tiny, bench, tmp_path, capfd):
+    """The report exits with 1 for it, so packing does too, and says which."""
+    (tmp_path / "limited.toml").write_text(f"{BOARD}[limits]\n{limit}\n")
+    argv = pack(tiny, tmp_path / "out", "--target", str(tmp_path / "limited.toml"))
+    assert run([*argv, "--recipe", "float32"]) == (1 if words else 0)
+    captured = capfd.readouterr()
+    (record,) = records(captured.out)
+    assert record["fit"]["ok"]
+    assert ("limit missed: float32" in captured.err) == bool(words)
+    assert (words or "") in captured.err
+    assert run(["report", str(tmp_path / "out")]) == (1 if words else 0)
+
+
 def test_a_refused_cell_does_not_stop_the_others(tiny, bench, tmp_path, capfd):
     argv = pack(
         tiny, tmp_path / "out", "--target", "nucleo-f446re", "--target", str(bench / "board.toml")

@@ -7,6 +7,7 @@ import pytest
 from edgepack.cli.app import run
 from tests.command import strict
 
+BOARD = 'name = "Board"\nkind = "linux"\narch = "x86_64"\nruntimes = ["litert-2.3"]\n'
 KINDS = ("targets", "recipes", "devices", "calibration")
 
 
@@ -26,6 +27,32 @@ def test_list_show_check_agree(kind, capsys):
     checked = strict(capsys.readouterr().out)
     assert len(checked) == len(rows)
     assert all(row["ok"] for row in checked)
+
+
+def test_one_wrong_file_does_not_hide_the_others(tmp_path, capsys):
+    (tmp_path / "bad.toml").write_text("name = 3\n")
+    assert run(["targets", "list", "--json", "--targets", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert "rpi4-64" in {row["id"] for row in strict(captured.out)}
+    assert str(tmp_path / "bad.toml") in captured.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        ("devices", 'link = "local"\ntarget = "rpi4-46"\n', "did you mean 'rpi4-64'"),
+        ("targets", BOARD + 'default_recipe = "int9"\n', "no recipe has the id 'int9'"),
+        ("targets", BOARD.replace("2.3", "9.9"), "litert-9.9"),
+    ],
+)
+def test_check_looks_at_what_a_spec_names(kind, text, words, tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    assert run([kind, "check", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == f"{path}: wrong\n"
+    assert words in captured.err
+    assert f"error: {path}: " in captured.err
 
 
 def test_recipes_tell_what_they_need(capsys):
