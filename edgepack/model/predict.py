@@ -79,7 +79,7 @@ def _keras(model: Model) -> Run:
         flat: list[Any] = tf.nest.flatten(keras_model(packed(keras_model, values), training=False))
         return flat
 
-    call = tf.function(answer, input_signature=signature).get_concrete_function()
+    call = tf.function(answer, input_signature=signature, autograph=False).get_concrete_function()
 
     def run(given: list[Array]) -> list[Array]:
         step = fixed_batch or len(given[0])

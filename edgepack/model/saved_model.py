@@ -69,7 +69,9 @@ def traced(function: Any, inputs: tuple[TensorSpec, ...], path: Path) -> Any:
 
     wanted = {spec.name: tf.TensorSpec(spec.shape, spec.dtype, name=spec.name) for spec in inputs}
     try:
-        return tf.function(lambda **given: function(**given)).get_concrete_function(**wanted)
+        return tf.function(
+            lambda **given: function(**given), autograph=False
+        ).get_concrete_function(**wanted)
     except (ValueError, TypeError, tf.errors.OpError) as exc:
         reason = (str(exc).splitlines() or [type(exc).__name__])[0]
         raise ModelError(f"{path}: does not take these shapes: {reason}", "") from exc

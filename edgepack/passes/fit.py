@@ -71,7 +71,7 @@ class Keeping:
             for constraint, target in bound:
                 target.assign(constraint.project(target.value))
 
-        self.project = tf.function(project) if bound else project
+        self.project = tf.function(project, autograph=False) if bound else project
 
     def before(self, done: int, total: int) -> None:
         """Nothing to do."""

@@ -138,7 +138,7 @@ def _taylor(units: Units, model: Any, context: Context, samples: int) -> Scores:
     kernels = [variable(call.layer, reading_weight(call.layer)).value for call in layers.values()]
     loss = _loss(model, context, data)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
     def gates(x: Any, y: Any, step: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(kernels)

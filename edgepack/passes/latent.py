@@ -48,7 +48,8 @@ class Latent:
         self._shown = [tf.Variable(s.variable.value, trainable=False) for s in shadows]
         self._shares = [tf.Variable(0.0, trainable=False) for _ in shadows]
         self._learn, self._show = (
-            tf.function(step) if shadows else step for step in (self._learnt, self._computed)
+            tf.function(step, autograph=False) if shadows else step
+            for step in (self._learnt, self._computed)
         )
 
     def before(self, done: int, total: int) -> None:

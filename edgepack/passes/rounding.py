@@ -101,7 +101,7 @@ def _learned(task: Task, effort: Effort, free: NDArray[np.bool_], base: float) -
     moving = tf.constant(free, tf.float32)
     inputs, answers = tf.constant(task.inputs), tf.constant(task.answers)
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def update(chosen: Any, sharpness: Any, pull: Any, count: Any) -> None:
         wanted = tf.gather(answers, chosen)
         with tf.GradientTape() as tape:

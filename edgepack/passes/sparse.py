@@ -162,7 +162,7 @@ class Pruning:
                 kernel.assign(tf.where(stay, kernel.value, tf.zeros_like(kernel.value)))
 
         self._stays = stays
-        self._project = tf.function(project) if stays else project
+        self._project = tf.function(project, autograph=False) if stays else project
         self._project()
 
     def prune(self, sparsity: float) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.converter_int8 import converter_int8
 from benchmarks.descriptions import CASES, describe
+from edgepack.cli.app import run
 from edgepack.graph.facts import facts
 from edgepack.model.data import open_data
 from edgepack.model.load import load
@@ -79,9 +80,9 @@ def test_every_scheme_is_made_checked_and_judged(packed):
 
 def answers(path: Path, evaluation: Path) -> tuple[np.ndarray, np.ndarray]:
     """(real outputs before any metric, labels) of a file over the evaluation set, in LiteRT."""
-    run = artefact.function(path, facts(path).signatures[0], "litert-2.3")
+    answer = artefact.function(path, facts(path).signatures[0], "litert-2.3")
     batches = [
-        (run(list(b.x))[0], b.y) for b in open_data(find(Dataset, str(evaluation))).batches(500)
+        (answer(list(b.x))[0], b.y) for b in open_data(find(Dataset, str(evaluation))).batches(500)
     ]
     outputs, labels = zip(*batches, strict=True)
     return np.concatenate(outputs), np.concatenate(labels).ravel()
@@ -116,10 +117,10 @@ def test_int8_error_is_at_most_that_of_the_converter(packed):
         ("edgepack", Path(packed.by_recipe["int8"]["artefact"]["path"])),
     ):
         signature = facts(path).signatures[0]
-        run = artefact.function(path, signature, "litert-2.3")
+        answer = artefact.function(path, signature, "litert-2.3")
         squares = []
         for batch in evaluation.batches(500):
-            expected, found = predict(model, list(batch.x)), run(list(batch.x))
+            expected, found = predict(model, list(batch.x)), answer(list(batch.x))
             squares.append(np.square(np.asarray(found[0], np.float64) - expected[0]).ravel())
         errors[name] = float(np.concatenate(squares).mean())
     assert errors["edgepack"] <= 1.05 * errors["converter"], errors
@@ -147,7 +148,7 @@ def test_measured_over_ssh_and_reported(packed, loopback_device):
         assert record["agreement"]["max_abs"] == 0
         assert record["quality"]["device"] == pytest.approx(made["quality"]["host"], abs=1e-12)
     for kind in ("html", "md", "json"):
-        assert edgepack("report", packed.out, "-o", packed.out / f"r.{kind}").returncode == 0
+        assert run(["report", str(packed.out), "-o", str(packed.out / f"r.{kind}")]) == 0
     report = strict((packed.out / "r.json").read_text())
     validate(report)
     assert len(report["sections"][0]["measurements"]) == len(SCHEMES)
