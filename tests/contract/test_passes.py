@@ -33,7 +33,7 @@ LITERT, TFLM = tables.load("litert-2.3"), tables.load("tflm")
 SHAPES = [name for name in GRAPHS if name != "decoder"]
 """Transposed convolutions have tests in the rooms of the passes that treat them."""
 NOT_ON_TFLM = {"recurrent"}
-LEAST_DB = {"int8": 12.0, "int4": 0.0}
+LEAST_DB = 12.0
 TAUGHT = {
     "train": Training(epochs=1, batch_size=ROWS, learning_rate=1e-4),
     "distill": Distillation(labels=0.0),
@@ -207,7 +207,7 @@ def _check_export(case: Case, model: Model, rows: Data, after: list[np.ndarray],
     inputs = list(next(rows.batches(ROWS)).x)
     check = compare(content, inputs, after, model, recipe, LITERT)
     assert check.status == "ok", check.why
-    assert check.sqnr_db is None or check.sqnr_db > LEAST_DB[case.scheme]
+    assert check.sqnr_db is None or check.sqnr_db > LEAST_DB
     if name not in NOT_ON_TFLM and child.available(TFLM.id) is None:
         check = compare(content, inputs, after, model, recipe, TFLM)
         assert check.status == "ok", check.why
