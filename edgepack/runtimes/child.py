@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import platform
 import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.errors import EdgepackError, MeasureError, ModelError
-from edgepack.runtimes import delivery
+from edgepack.runtimes import delivery, server
 
 AGENT = Path(__file__).with_name("agent.py")
 HOST = "litert-2.3"
@@ -36,9 +33,10 @@ CANNOT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Interpreter:
-    """A Python in which a runtime can be imported; ``name`` is the agent's name of it."""
+    """A Python that can import the ``module`` of a runtime; ``name`` is the agent's name of it."""
 
     name: str
+    module: str
     python: str
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -55,7 +53,7 @@ def available(runtime_id: str) -> str | None:
 def interpreter(runtime_id: str) -> Interpreter:
     """The Python for a runtime such as ``litert-2.3``. Raises ModelError where there is none."""
     if runtime_id.startswith("litert"):
-        return _own("litert", "ai_edge_litert", "install ai-edge-litert")
+        return _own("litert", "ai_edge_litert.interpreter", "install ai-edge-litert")
     if runtime_id.startswith("tflm"):
         return _own("tflm", "tflite_micro", "install the extra: edgepack[mcu]")
     if runtime_id.startswith("tflite-runtime"):
@@ -63,11 +61,12 @@ def interpreter(runtime_id: str) -> Interpreter:
     raise ModelError(f"no runtime '{runtime_id}' runs on this host")
 
 
-def _own(name: str, package: str, hint: str) -> Interpreter:
+def _own(name: str, module: str, hint: str) -> Interpreter:
     """A runtime that is installed beside edgepack."""
+    package = module.partition(".")[0]
     if importlib.util.find_spec(package) is None:
         raise ModelError(f"the Python package {package} is not installed", hint)
-    return Interpreter(name=name, python=sys.executable)
+    return Interpreter(name=name, module=module, python=sys.executable)
 
 
 def _delivered(runtime_id: str) -> Interpreter:
@@ -76,7 +75,12 @@ def _delivered(runtime_id: str) -> Interpreter:
     if isinstance(outcome, MeasureError):
         raise ModelError(outcome.message, outcome.hint) from outcome
     environment = {"PYTHONPATH": str(outcome)}
-    return Interpreter(name="tflite-runtime", python=sys.executable, environment=environment)
+    return Interpreter(
+        name="tflite-runtime",
+        module="tflite_runtime.interpreter",
+        python=sys.executable,
+        environment=environment,
+    )
 
 
 @cache
@@ -162,38 +166,25 @@ def _answered(
             **asked,
         }
         (place / "request.json").write_text(json.dumps(request))
-        argv = [chosen.python, str(AGENT), str(place / "request.json")]
-        environment = {**os.environ, **chosen.environment, "PYTHONSAFEPATH": "1"}
-        with _child(argv, environment, place) as child:
-            try:
-                returncode = child.wait(timeout_s)
-            except subprocess.TimeoutExpired as error:
-                raise ModelError(
-                    f"{model}: {runtime_id} did not finish within {timeout_s:g} s",
-                    "the model may hang the runtime, or there are too many samples for that time",
-                ) from error
+        try:
+            returncode = server.run(
+                chosen.python,
+                chosen.module,
+                chosen.environment,
+                [str(AGENT), str(place / "request.json")],
+                stdout=place / "stdout",
+                stderr=place / "stderr",
+                timeout_s=timeout_s,
+            )
+        except TimeoutError as error:
+            raise ModelError(
+                f"{model}: {runtime_id} did not finish within {timeout_s:g} s",
+                "the model may hang the runtime, or there are too many samples for that time",
+            ) from error
         who = f"{model}: {runtime_id}"
         reply = explain(who, returncode, place / "stdout", place / "stderr")
         with np.load(place / "outputs.npz", allow_pickle=False) as archive:
             return reply, [archive[f"arr_{index}"] for index in range(len(archive.files))]
-
-
-@contextmanager
-def _child(
-    argv: Sequence[str], environment: Mapping[str, str], place: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with its output in files, whose whole group ends with the block."""
-    with (place / "stdout").open("wb") as out, (place / "stderr").open("wb") as err:
-        child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
-    try:
-        yield child
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
 
 
 def explain(who: str, returncode: int, stdout: Path, stderr: Path) -> dict[str, Any]:
