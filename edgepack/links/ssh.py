@@ -1,25 +1,17 @@
-"""A device over SSH: every call has a deadline, and what it started there ends with it.
-
-Files travel through the standard input and output of ``cat``, so a device needs no SFTP server.
-"""
+"""A device over SSH: every call has a deadline, and what it started there ends with it."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
-import secrets
 import select
-import shlex
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
-from edgepack.errors import LinkError, LinkTimeout, SpecError
-from edgepack.files import replacing
+from edgepack.errors import LinkError, LinkTimeout
 from edgepack.links import ssh_connect
-from edgepack.links.link import Completed, last_line
+from edgepack.links.shell import ShellLink, marked
 from edgepack.spec.device import Device
 
 if TYPE_CHECKING:
@@ -30,86 +22,26 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 16
 POLL_SECONDS = 0.05
 KILL_SECONDS = 5.0
-PRELUDE = (
-    "{ read -r pid name state parent group rest < /proc/$$/stat; } 2>/dev/null || group=$$; "
-    'echo "$0 $group"; "$@"; exit $?'
-)
-"""Says a mark and the process group, to be ended at a deadline; then runs the command.
-
-What a login script may print comes before the mark, and is dropped.
-"""
-RECEIVE = (
-    'umask 077; cat > "$1" && test "$(wc -c < "$1")" -eq "$3" && mv -f -- "$1" "$2" '
-    '|| { code=$?; rm -f -- "$1"; exit "$code"; }'
-)
 
 
-def connect(device: Device) -> SshLink:
+def connect(device: Device) -> ShellLink:
     """A link to the device. Raises LinkError with a hint for each way in which that fails."""
-    return SshLink(ssh_connect.open_clients(device), device.id)
+    return ShellLink(SshShell(ssh_connect.open_clients(device), device.id), device.id)
 
 
-class SshLink:
-    """One connection; each command runs in a channel of its own."""
+class SshShell:
+    """One connection; each command runs in a channel of its own. See Shell."""
 
     def __init__(self, clients: Sequence[paramiko.SSHClient], name: str) -> None:
         self._clients = clients
         self._name = name
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout_s: float,
-        env: Mapping[str, str] | None = None,
-        stdin: bytes | None = None,
-    ) -> Completed:
-        """Run a program there; see Link."""
-        pairs = [f"{key}={value}" for key, value in (env or {}).items()]
-        command = ["env", *pairs, *argv] if pairs else list(argv)
-        out, err = io.BytesIO(), io.BytesIO()
-        code = self._execute(command, timeout_s, io.BytesIO(stdin or b""), out, err)
-        return Completed(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
-
-    def put(self, local: Path, remote: str, *, timeout_s: float) -> None:
-        """Copy a file to the device; see Link."""
-        err = io.BytesIO()
-        try:
-            source = local.open("rb")
-        except OSError as error:
-            raise LinkError(f"cannot read {local}: {error.strerror}") from error
-        with source:
-            size = str(local.stat().st_size)
-            part = f"{remote}.{secrets.token_hex(4)}.part"
-            command = ["sh", "-c", RECEIVE, "sh", part, remote, size]
-            code = self._execute(command, timeout_s, source, io.BytesIO(), err)
-        if code:
-            reason = last_line(err.getvalue().decode(errors="replace"))
-            raise LinkError(
-                f"cannot write {remote} on {self._name}: {reason}",
-                "check that the folder is there and has room (options.workspace)",
-            )
-
-    def get(self, remote: str, local: Path, *, timeout_s: float) -> None:
-        """Copy a file from the device; see Link."""
-        err = io.BytesIO()
-        if not local.parent.is_dir():
-            raise LinkError(f"no such folder: {local.parent}")
-        try:
-            with replacing(local) as temporary, temporary.open("wb") as sink:
-                code = self._execute(["cat", "--", remote], timeout_s, io.BytesIO(), sink, err)
-                if code:
-                    reason = last_line(err.getvalue().decode(errors="replace"))
-                    raise LinkError(f"cannot read {remote} on {self._name}: {reason}")
-        except SpecError as error:
-            raise LinkError(error.message, "free some room, or choose another place") from error
 
     def close(self) -> None:
         """End the connection."""
         for client in self._clients:
             client.close()
 
-    def _execute(
+    def execute(
         self,
         command: Sequence[str],
         timeout_s: float,
@@ -117,10 +49,9 @@ class SshLink:
         out: IO[bytes],
         err: IO[bytes],
     ) -> int:
-        """Run a command, ``source`` to its input, its output to ``out`` and ``err``; its code."""
+        """Run a command in a channel; see Shell."""
         deadline = time.monotonic() + timeout_s
-        mark = f"edgepack-{secrets.token_hex(8)}"
-        wrapped = shlex.join(["sh", "-c", PRELUDE, mark, *command])
+        mark, wrapped = marked(command)
         channel, streams = None, Streams(mark.encode(), source, out, err)
         try:
             channel = self._channel(timeout_s)

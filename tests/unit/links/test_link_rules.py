@@ -12,7 +12,8 @@ import pytest
 from edgepack.errors import LinkError
 from edgepack.links import local
 from edgepack.links.link import Completed, last_line, workspace
-from edgepack.links.ssh import RECEIVE, SshLink, Streams
+from edgepack.links.shell import RECEIVE, ShellLink
+from edgepack.links.ssh import SshShell, Streams
 from edgepack.spec.device import Device
 
 
@@ -127,7 +128,7 @@ def test_a_client_without_transport_is_a_lost_connection() -> None:
         def get_transport(self) -> None:
             return None
 
-    link = SshLink([Client()], "board")  # type: ignore[list-item]
+    link = ShellLink(SshShell([Client()], "board"), "board")  # type: ignore[list-item]
     with pytest.raises(LinkError, match="the connection to board has ended"):
         link.run(["true"], timeout_s=1)
 
