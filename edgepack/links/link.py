@@ -17,6 +17,7 @@ from edgepack.spec.device import Device
 log = logging.getLogger(__name__)
 
 LINKS: Mapping[str, str] = {
+    "adb": "edgepack.links.adb:connect",
     "local": "edgepack.links.local:connect",
     "ssh": "edgepack.links.ssh:connect",
 }

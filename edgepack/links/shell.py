@@ -114,6 +114,11 @@ class ShellLink:
         self._shell.close()
 
 
+def killing(group: int) -> str:
+    """The line that ends a process group: dash's ``kill`` takes no ``--``."""
+    return f"kill -9 -{group}"
+
+
 def marked(command: Sequence[str]) -> tuple[str, str]:
     """(a new mark, the line for a shell that says it and the process group, then runs)."""
     mark = f"edgepack-{secrets.token_hex(8)}"

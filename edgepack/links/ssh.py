@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from edgepack.errors import LinkError, LinkTimeout
 from edgepack.links import ssh_connect
-from edgepack.links.shell import ShellLink, marked
+from edgepack.links.shell import ShellLink, killing, marked
 from edgepack.spec.device import Device
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class SshShell:
         with contextlib.suppress(LinkError, OSError, EOFError, ssh_connect.ssh_exception()):
             channel = self._channel(KILL_SECONDS)
             channel.settimeout(KILL_SECONDS)
-            channel.exec_command(f"kill -KILL -- -{group}")
+            channel.exec_command(killing(group))
             channel.status_event.wait(KILL_SECONDS)
             channel.close()
 

@@ -88,7 +88,7 @@ def session(device: Device, model: Path, runner: str | None = None) -> Iterator[
     link: Link = connect(device)
     try:
         seconds = device.options.call_seconds
-        with workspace(link, device.options.workspace, timeout_s=seconds) as place:
+        with workspace(link, device.workspace, timeout_s=seconds) as place:
             opened: Runner = getattr(importlib.import_module(module), attribute)(
                 link, device, place
             )

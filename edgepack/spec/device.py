@@ -7,21 +7,24 @@ from typing import Literal
 
 from edgepack.spec.fields import FORBID, Positive, Text
 
+WORKSPACES = {"adb": "/data/local/tmp/edgepack"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions:
     """How to use the device.
 
     ``python`` is the interpreter there; ``key`` a private key file; ``known_hosts`` a file
-    that is read beside the user's own; ``workspace`` where jobs may write; ``connect_seconds``
-    and ``call_seconds`` the deadlines of connecting and of each call.
+    that is read beside the user's own; ``workspace`` where jobs may write (on a phone
+    /data/local/tmp/edgepack, elsewhere /tmp/edgepack, where it is None); ``connect_seconds`` and
+    ``call_seconds`` the deadlines of connecting and of each call.
     """
 
     __pydantic_config__ = FORBID
     python: Text = "python3"
     key: Text | None = None
     known_hosts: Text | None = None
-    workspace: Text = "/tmp/edgepack"  # noqa: S108 - a folder on the device, made private there
+    workspace: Text | None = None
     runtime: str | None = None
     connect_seconds: Positive = 15.0
     call_seconds: Positive = 120.0
@@ -29,12 +32,16 @@ class DeviceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """One device; the TOML file's stem is ``id``. ``address`` is ``[user@]host[:port]`` for ssh."""
+    """One device; the TOML file's stem is ``id``.
+
+    ``address`` is ``[user@]host[:port]`` for ssh; for adb a serial number, ``host:port``, or
+    nothing where one phone alone is plugged in.
+    """
 
     __pydantic_config__ = FORBID
     id: str
     target: Text
-    link: Literal["local", "ssh"]
+    link: Literal["local", "ssh", "adb"]
     address: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
@@ -44,3 +51,8 @@ class Device:
     def __post_init__(self) -> None:
         if self.link == "ssh" and not self.address:
             raise ValueError("'address' is missing: link 'ssh' needs [user@]host[:port]")
+
+    @property
+    def workspace(self) -> str:
+        """The folder there that jobs may write to; each makes a private one below it."""
+        return self.options.workspace or WORKSPACES.get(self.link, "/tmp/edgepack")  # noqa: S108

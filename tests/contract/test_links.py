@@ -14,6 +14,8 @@ import pytest
 from edgepack.errors import LinkError, LinkTimeout, RemoteCommandError
 from edgepack.links.link import LINKS, Link, checked, connect, workspace
 from edgepack.spec.device import Device, DeviceOptions
+from tests.adbd import Phone
+from tests.adbd import serving as serving_phone
 from tests.sshd import Sshd, serving
 
 HOSTILE = [
@@ -46,12 +48,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
+    with serving_phone(tmp_path_factory.mktemp("phone")) as running:
+        yield running
+
+
 @pytest.fixture(scope="module", params=sorted(LINKS))
 def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Device:
     root = str(tmp_path_factory.mktemp("device") / "work")
     if request.param == "local":
         options = DeviceOptions(workspace=root)
         return Device(id="here", target="generic-linux-x86_64", link="local", options=options)
+    if request.param == "adb":
+        phone: Phone = request.getfixturevalue("phone")
+        return phone.device(workspace=root)
     running: Sshd = request.getfixturevalue("server")
     return running.device(workspace=root)
 
@@ -188,7 +199,7 @@ def test_missing_files_are_named_and_leave_nothing(link: Link, tmp_path: Path) -
 
 
 def test_a_workspace_is_private_new_and_removed(link: Link, device: Device) -> None:
-    root = device.options.workspace
+    root = device.workspace
     with workspace(link, root, timeout_s=20) as first, workspace(link, root, timeout_s=20) as other:
         assert first != other
         assert oct(Path(first).stat().st_mode)[-3:] == "700"
@@ -200,7 +211,7 @@ def test_a_workspace_is_private_new_and_removed(link: Link, device: Device) -> N
 def test_a_workspace_is_removed_after_a_failure(link: Link, device: Device) -> None:
     with (
         pytest.raises(RemoteCommandError) as caught,
-        workspace(link, device.options.workspace, timeout_s=20) as place,
+        workspace(link, device.workspace, timeout_s=20) as place,
     ):
         checked(link, ["sh", "-c", "echo no >&2; exit 9"], timeout_s=20)
     assert (caught.value.returncode, caught.value.stderr) == (9, "no")

@@ -24,6 +24,6 @@ def loopback_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             f'link = "ssh"\ntarget = "{device.target}"\naddress = "{device.address}"\n'
             f'[options]\npython = "{sys.executable}"\nkey = "{device.options.key}"\n'
             f'known_hosts = "{device.options.known_hosts}"\n'
-            f'workspace = "{device.options.workspace}"\n'
+            f'workspace = "{device.workspace}"\n'
         )
         yield description

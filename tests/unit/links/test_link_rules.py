@@ -12,7 +12,7 @@ import pytest
 from edgepack.errors import LinkError
 from edgepack.links import local
 from edgepack.links.link import Completed, last_line, workspace
-from edgepack.links.shell import RECEIVE, ShellLink
+from edgepack.links.shell import RECEIVE, ShellLink, killing
 from edgepack.links.ssh import SshShell, Streams
 from edgepack.spec.device import Device
 
@@ -131,6 +131,17 @@ def test_a_client_without_transport_is_a_lost_connection() -> None:
     link = ShellLink(SshShell([Client()], "board"), "board")  # type: ignore[list-item]
     with pytest.raises(LinkError, match="the connection to board has ended"):
         link.run(["true"], timeout_s=1)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_a_group_ends_whatever_the_shell_is(shell: str) -> None:
+    argv = ["sh", "-c", "sleep 300 & echo; wait"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as group:
+        assert group.stdout is not None
+        group.stdout.readline()
+        subprocess.run([shell, "-c", killing(group.pid)], check=True)
+        assert group.wait(10) == -9
+        assert group.stdout.read() == b""  # its child has let go of it too
 
 
 @pytest.mark.parametrize(("sent", "promised"), [(b"whole", 5), (b"who", 5), (b"whole!", 5)])

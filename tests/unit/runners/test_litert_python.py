@@ -85,7 +85,7 @@ def test_a_whole_session(here: Device, relu: Path, runner: str | None) -> None:
     assert "load" in found.before
     assert "load" in found.after
     assert predicted.tolist() == found.outputs[0].tolist() == [[[0, 2]], [[3, 0]], [[5, 6]]]
-    assert list(Path(here.options.workspace).iterdir()) == []
+    assert list(Path(here.workspace).iterdir()) == []
 
 
 def test_many_samples_travel_in_chunks(
