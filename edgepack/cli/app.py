@@ -151,13 +151,13 @@ def _forget_stdout() -> None:
 
 
 def _turn_signals_into_interrupts() -> Callable[[], bool]:
-    """Make SIGINT and SIGTERM raise KeyboardInterrupt; the result tells whether one came."""
+    """Make SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt; the result tells whether one came."""
     came: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         came.append(number)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     return lambda: bool(came)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgepack.passes.candidate import Candidate, Context
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, trained
 from edgepack.passes.network import Call, Network, read, rebuild
 from edgepack.spec.fields import FORBID
 
@@ -70,9 +70,11 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
 
     model = rebuild(network, change)
     history = fit(model, context, label="activations", constraints=candidate.constraints)
-    trained = [f"trained {len(history.losses)} epochs"] if history is not None else []
     return candidate.then(
-        "activations", model, changed=[*changed.values(), *trained], skipped=skipped.items()
+        "activations",
+        model,
+        changed=[*changed.values(), *trained(history)],
+        skipped=skipped.items(),
     )
 
 

@@ -50,11 +50,26 @@ def fit(
 
 def told(history: History | None) -> tuple[str, ...]:
     """What a training did to a model, for its step's record."""
-    if history is None or history.best == 0:
+    epochs = kept_epochs(history)
+    if history is None or not epochs:
         return ()
-    epochs = history.best if history.best is not None else len(history.losses)
     losses = f"loss {history.losses[0]:.4g} → {history.losses[epochs - 1]:.4g}"
     return (f"all weights: {epochs} epochs, {losses}",)
+
+
+def kept_epochs(history: History | None) -> int:
+    """The epochs whose work a model still holds: with patience, those up to the best one."""
+    if history is None:
+        return 0
+    return history.best if history.best is not None else len(history.losses)
+
+
+def trained(history: History | None) -> tuple[str, ...]:
+    """The same in short, for a pass that has more to tell than its training."""
+    if history is None:
+        return ()
+    epochs = kept_epochs(history)
+    return (f"trained {epochs} epochs" if epochs else "no epoch of its training was better",)
 
 
 class Keeping:

@@ -13,7 +13,7 @@ from annotated_types import Interval
 from edgepack.passes import factorise
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.chains import Piece, names, replaced, without
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, trained
 from edgepack.passes.layers import has, values
 from edgepack.passes.moments import Linear, regressions
 from edgepack.passes.network import Call, Network, read
@@ -82,7 +82,7 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     constraints, lost = without(candidate.constraints, chains)
     history = fit(model, context, label="head", constraints=constraints)
     if history is not None:
-        lost.append(f"trained {len(history.losses)} epochs")
+        lost += trained(history)
     elif heads and options.style == "average":
         lost.append("this needs training to recover, and the step does not train")
     return candidate.then(

@@ -11,7 +11,7 @@ from annotated_types import Interval
 
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.chains import Piece, names, replaced, without
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, trained
 from edgepack.passes.layers import KERNELS, kind, values, variable
 from edgepack.passes.moments import Moments, patch_moments
 from edgepack.passes.network import Call, Network, read
@@ -93,10 +93,12 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     model = replaced(network, chains)
     constraints, words = without(candidate.constraints, chains)
     history = fit(model, context, label="lowrank", constraints=constraints)
-    if history is not None:
-        words.append(f"trained {len(history.losses)} epochs")
     return candidate.then(
-        "lowrank", model, changed=[*changed, *words], skipped=skipped, constraints=constraints
+        "lowrank",
+        model,
+        changed=[*changed, *words, *trained(history)],
+        skipped=skipped,
+        constraints=constraints,
     )
 
 

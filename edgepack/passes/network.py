@@ -107,12 +107,12 @@ def read(model: Any) -> Network:
 
     calls: list[Call] = []
     names: dict[str, int] = {}
-    inputs = keras.tree.map_structure(lambda _: None, _functional(model).input)
+    inputs = keras.tree.map_structure(lambda _: None, functional(model).input)
     flat = [
         _add(calls, names, _input_layer(tensor), "", (), {}, [tensor])
-        for tensor in keras.tree.flatten(_functional(model).input)
+        for tensor in keras.tree.flatten(functional(model).input)
     ]
-    outputs = _unfold(_functional(model), [call.output for call in flat], calls, names, "")
+    outputs = _unfold(functional(model), [call.output for call in flat], calls, names, "")
     return Network(
         name=model.name,
         calls=tuple(calls),
@@ -121,7 +121,7 @@ def read(model: Any) -> Network:
     )
 
 
-def _functional(model: Any) -> Any:
+def functional(model: Any) -> Any:
     """The Functional model that holds the graph. Raises ModelError where there is none."""
     import keras
 
@@ -172,7 +172,7 @@ def _unfold(
             kwargs = keras.tree.map_structure(place, node.arguments.kwargs)
             layer = node.operation
             if is_nested(layer):
-                inner = _functional(layer)
+                inner = functional(layer)
                 fed = list(_values((args, kwargs)))
                 made = _unfold(inner, fed, calls, names, f"{prefix}{layer.name}_")
                 found = list(_values(made))
@@ -261,6 +261,19 @@ def rebuild(network: Network, change: Change | None = None) -> Any:
             if isinstance(new, keras.layers.Normalization):
                 new.finalize_state()
     return model
+
+
+def flattened(model: Any) -> Any:
+    """The model; where it holds other models, their layers in it instead, by the names of calls.
+
+    So that every pass, and every selection of layers, means the same by a name. Raises ModelError
+    where there is no graph.
+    """
+    import keras
+
+    if not any(isinstance(layer, keras.Model) for layer in functional(model).layers):
+        return model
+    return rebuild(read(model))
 
 
 def copied(layer: Any, name: str) -> Any:

@@ -12,6 +12,7 @@ from edgepack.model.training import Hooks, Objective, hooks
 from edgepack.passes.candidate import Context
 from edgepack.passes.ends import End, ends
 from edgepack.passes.labels import Truth, UserLoss, label_loss
+from edgepack.passes.network import functional
 from edgepack.passes.taps import forward
 from edgepack.passes.teach import Distilled
 
@@ -49,7 +50,7 @@ def objective(model: Any, context: Context, own: Hooks | None = None) -> Objecti
 def _truth(model: Any, data: Data, own: Hooks, outputs: int) -> Truth:
     """The user's loss, or the one that the labels suggest for the first of ``outputs`` outputs."""
     if own.loss is not None:
-        return UserLoss(called=own.loss, structure=model.output)
+        return UserLoss(called=own.loss, structure=functional(model).output)
     if outputs > 1:
         raise DataError(
             f"{model.name}: has {outputs} outputs, but labels are one array",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepack.passes.constraints import Constraint, Mask, Palette
+from edgepack.passes.constraints import Constraint, Mask, Palette, Signs
 from edgepack.passes.fold import plain
 from edgepack.passes.layers import is_depthwise, kind, variable, weights
 from edgepack.passes.network import Call, Network
@@ -87,7 +87,7 @@ def _pair(
         return f"it {why}"
     for constraint in constraints:
         if constraint.layer == first.name and _spans(constraint):
-            return "its palette spans channels, which a scale per channel would break"
+            return "its palette or signs span channels, which a scale per channel would break"
     pair, call = Pair(first=first, second=first), first
     while True:
         found = _bends(call)
@@ -164,4 +164,6 @@ def _bends(call: Call) -> str | None:
 
 def _spans(constraint: Constraint) -> bool:
     """Whether a scale per output channel would break the constraint."""
+    if isinstance(constraint, Signs):
+        return len(constraint.axes) == len(constraint.signs.shape)
     return isinstance(constraint, Palette) and constraint.axes is None

@@ -11,7 +11,7 @@ from annotated_types import Interval
 from edgepack.passes.budget import Budget, bounds
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.compensate import Repair, compensated
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, kept_epochs
 from edgepack.passes.importance import Criterion, importance
 from edgepack.passes.layers import DEPTHWISE, kind
 from edgepack.passes.network import read
@@ -81,7 +81,7 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
         constraints, lost = cut_constraints(constraints, units, choice.kept)
         words += lost
         history = fit(model, inner, label="prune-filters", constraints=constraints)
-        epochs += len(history.losses) if history is not None else 0
+        epochs += kept_epochs(history)
         units = trace(read(model), lambda layer: layer.name not in dict(skipped))
         budget.measure(model, units)
     told = f"{options.of} {budget.before:,.0f} → {budget.now:,.0f}"

@@ -132,6 +132,7 @@ class Schedule:
 
     def __init__(self, made: Any, options: Options) -> None:
         self.made, self.options = made, options
+        self.settled = options.delay == 0
 
     def before(self, done: int, total: int) -> None:
         """Set the switches for the update that comes."""
@@ -144,7 +145,8 @@ class Schedule:
             layer.frozen.assign(1.0 - moving)
 
     def after(self, done: int, total: int) -> None:
-        """Nothing to do."""
+        """From where activations are rounded on, an epoch may be the best."""
+        self.settled = done > self.options.delay * total
 
     def state(self) -> dict[str, Any]:
         """Nothing: the switches follow from how much is done."""

@@ -11,7 +11,7 @@ import numpy as np
 from edgepack.passes import factorise
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.chains import Piece, names, replaced, without
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, trained
 from edgepack.passes.layers import has, values, variable
 from edgepack.passes.moments import Linear, regressions
 from edgepack.passes.network import Call, Network, read
@@ -61,11 +61,10 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     model = replaced(network, chains)
     constraints, words_lost = without(candidate.constraints, chains)
     history = fit(model, context, label="separable", constraints=constraints)
-    trained = [f"trained {len(history.losses)} epochs"] if history is not None else []
     return candidate.then(
         "separable",
         model,
-        changed=[*changed, *words_lost, *trained],
+        changed=[*changed, *words_lost, *trained(history)],
         skipped=skipped.items(),
         constraints=constraints,
     )

@@ -187,6 +187,6 @@ def _cut(constraint: Constraint, cut: Cut) -> Constraint | None:
 
 def _scaled(palette: Palette, index: NDArray[np.int32]) -> bool:
     """Whether each channel still has a weight at an end of its scale, or is all zero."""
-    ends = (index == 0) | (index == palette.index.max())
+    ends = (index == 0) | (index == 1)
     empty = (index < 0).all(palette.axes)
-    return bool(index.max() == palette.index.max() and (ends.any(palette.axes) | empty).all())
+    return bool((ends.any(palette.axes) | empty).all())

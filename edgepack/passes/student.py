@@ -12,7 +12,7 @@ import numpy as np
 from edgepack.errors import ModelError, SpecError
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.chains import without
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, kept_epochs
 from edgepack.passes.layers import DEPTHWISE, KERNELS, kind, variable
 from edgepack.passes.network import Call, Network, read
 from edgepack.spec.fields import FORBID, Positive
@@ -73,10 +73,10 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     model = _student(network, entry, end, chosen, options, context)
     _, words = without(candidate.constraints, {c.layer for c in candidate.constraints})
     history = fit(model, context, label="student")
-    epochs = len(history.losses) if history is not None else 0
     changed = [
         f"{chosen}, width {options.width:g}, depth {options.depth:g}: {model.count_params()} "
-        f"weights instead of {candidate.model.count_params()}, trained {epochs} epochs",
+        f"weights instead of {candidate.model.count_params()}, "
+        f"trained {kept_epochs(history)} epochs",
         "every layer is new: " + ", ".join(call.name for call in network.calls),
     ]
     return candidate.then("student", model, changed=[*changed, *words], constraints=())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgepack.model.keras_file import packed
+from edgepack.passes.network import functional
 
 
 def forward(model: Any, x: Sequence[Any], *, training: bool) -> list[Any]:
@@ -21,10 +22,8 @@ def inner(model: Any) -> dict[str, Any]:
 
     Layers inside nested models are not there: ``rebuild(read(model))`` unfolds them.
     """
-    import keras
-
     found: dict[str, Any] = {}
-    flat = model._functional if isinstance(model, keras.Sequential) else model
+    flat = functional(model)
     for depth in sorted(flat._nodes_by_depth, reverse=True):
         for node in flat._nodes_by_depth[depth]:
             if not node.is_input:

@@ -14,7 +14,7 @@ from annotated_types import Interval
 
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.compensate import compensated
-from edgepack.passes.fit import fit
+from edgepack.passes.fit import fit, trained
 from edgepack.passes.importance import Criterion, importance
 from edgepack.passes.layers import DEPTHWISE, kind
 from edgepack.passes.network import read
@@ -60,11 +60,10 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     ]
     refitted = [f"{name}: refitted on samples" for name in weights]
     history = fit(model, context, label="width", constraints=constraints)
-    trained = [f"trained {len(history.losses)} epochs"] if history is not None else []
     return candidate.then(
         "width",
         model,
-        changed=[*changed.values(), *refitted, *words, *trained],
+        changed=[*changed.values(), *refitted, *words, *trained(history)],
         skipped=skipped,
         constraints=constraints,
     )
@@ -90,7 +89,8 @@ def _kept(units: Units, model: object, options: Options, context: Context) -> Ke
     scores = importance(units, model, options.criterion, context, SAMPLES)
     multiple = options.multiple or context.channels
     for group in units.groups:
-        count = max(round(options.alpha * len(group) / multiple) * multiple, options.min_channels)
+        wanted = max(options.alpha * len(group), options.min_channels)
+        count = max(round(wanted / multiple), 1) * multiple
         order = group[np.argsort(-scores[group], kind="stable")]
         kept[order[count:]] = False
     return kept

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -64,14 +64,18 @@ class Server:
 
     def _give_up(self, pid: int | None) -> None:
         """End what runs; and the server too, unless it has seen that end."""
+        seen = False
         try:
-            if pid is None:
-                raise TimeoutError
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-            self._number(time.monotonic() + PATIENCE_S)
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+                self._number(time.monotonic() + PATIENCE_S)
+                seen = True
         except (TimeoutError, BrokenPipeError):
-            self.close()
+            pass
+        finally:  # also after a second Ctrl-C: an answer that comes late is another request's
+            if not seen:
+                self.close()
 
     def _number(self, deadline: float) -> int:
         """The next line that it says. Raises TimeoutError, BrokenPipeError where it has died."""
@@ -95,22 +99,54 @@ class Server:
             pass  # closes the pipes and waits
 
 
-@cache
-def _kept() -> dict[tuple[object, ...], Server]:
-    """The servers of this process by what they were started with; they end with it."""
-    servers: dict[tuple[object, ...], Server] = {}
-    owner = os.getpid()
+Key = tuple[str, str, tuple[tuple[str, str], ...]]
 
-    def end() -> None:
-        if os.getpid() == owner:  # not where a fork of this process ends
-            for server in servers.values():
+
+class Pool:
+    """Servers that wait for requests, by what they were started with.
+
+    Requests at one time have a server each. Those of a process end with it; a fork of it starts
+    its own.
+    """
+
+    def __init__(self) -> None:
+        self.idle: dict[Key, list[Server]] = {}
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def server(self, key: Key) -> Iterator[Server]:
+        """One for the length of the block."""
+        with self._lock:
+            waiting = self.idle.setdefault(key, [])
+            found = waiting.pop() if waiting else None
+        if found is None or not found.alive():
+            found = Server(key[0], key[1], dict(key[2]))
+        try:
+            yield found
+        finally:
+            if found.alive():
+                with self._lock:
+                    waiting.append(found)
+
+    def forget(self) -> None:
+        """In a fork: the servers, and the lock as it was, are another process's."""
+        self.idle.clear()
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """End those that wait."""
+        for servers in self.idle.values():
+            for server in servers:
                 server.close()
-
-    atexit.register(end)
-    return servers
+        self.idle.clear()
 
 
-_one_at_a_time = threading.Lock()
+@cache
+def _pool() -> Pool:
+    made = Pool()
+    atexit.register(made.close)
+    os.register_at_fork(after_in_child=made.forget)
+    return made
 
 
 def run(
@@ -124,9 +160,5 @@ def run(
     timeout_s: float,
 ) -> int:
     """Run a script in a fork of a process that has imported ``module``; see ``Server.run``."""
-    key = (os.getpid(), python, module, *sorted(environment.items()))
-    with _one_at_a_time:
-        servers = _kept()
-        if key not in servers or not servers[key].alive():
-            servers[key] = Server(python, module, environment)
-        return servers[key].run(argv, stdout, stderr, timeout_s)
+    with _pool().server((python, module, tuple(sorted(environment.items())))) as server:
+        return server.run(argv, stdout, stderr, timeout_s)

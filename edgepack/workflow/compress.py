@@ -16,6 +16,7 @@ from edgepack.model.load import Model
 from edgepack.model.metrics import Metric
 from edgepack.passes import rules, table
 from edgepack.passes.candidate import Candidate, Context
+from edgepack.passes.network import flattened
 from edgepack.passes.objective import objective
 from edgepack.passes.select import selector
 from edgepack.records import StepRecord
@@ -64,7 +65,7 @@ def layered(model: Model, trust: Trust) -> Model:
         )
     found = to_keras(model, allow_code=trust.custom_objects, allow_lambda=trust.lambdas)
     if found is model:
-        return model
+        return replace(model, keras=flattened(model.keras))
     both = ((found.inputs, model.inputs), (found.outputs, model.outputs))
     if any([s.shape for s in a] != [s.shape for s in b] for a, b in both) or any(
         len(a) > 1 and [s.name for s in a] != [s.name for s in b] for a, b in both
@@ -73,7 +74,8 @@ def layered(model: Model, trust: Trust) -> Model:
             f"{model.path}: its Keras layers order inputs or outputs in another way than it does",
             "give the .keras or .h5 file",
         )
-    return replace(found, inputs=model.inputs, outputs=model.outputs)
+    flat = flattened(found.keras)
+    return replace(found, keras=flat, inputs=model.inputs, outputs=model.outputs)
 
 
 def check(recipe: Recipe, target: Target, shop: Workshop) -> None:

@@ -4,7 +4,8 @@ Each is named ``file.py:function`` in the recipe, relative to its file, and runs
 is allowed. Tensors and arrays are a batch's; several inputs or outputs come as lists, outputs
 otherwise in the structure of the model's own.
 
-- ``loss(y_true, y_pred)`` or ``loss(y_true, y_pred, x)``: a tensor, of which the mean counts.
+- ``loss(y_true, y_pred)`` or ``loss(y_true, y_pred, x)``: a tensor, of which the mean counts. A
+  third argument with a default is the function's own, unless its name is ``x``.
 - ``metric(y_true, outputs)``: a number, higher is better, of all held-back samples as NumPy
   arrays; ``outputs`` is a list.
 - ``augment(x, y, rng)``: (x, y) as NumPy arrays; whatever is drawn comes from ``rng``.
@@ -61,9 +62,13 @@ def hooks(training: Training, data: Data, folder: Path = Path(), code: bool = Fa
         return _guarded(reference, function(reference, folder, SpecError, code))
 
     own = training.loss != "auto"
+
+    def loss(reference: str) -> Callable[..., Any]:
+        return _told(reference, found(reference))
+
     return Hooks(
-        loss=_taking_x(found(training.loss)) if own else None,
-        step=found(training.step) if training.step else None,
+        loss=_taking_x(loss(training.loss)) if own else None,
+        step=loss(training.step) if training.step else None,
         augment=_augment(training.augment, data, found),
         metric=_metric(training.metric, data, folder, code),
         identity=" ".join(_identity(reference, folder) for reference in training.functions),
@@ -87,11 +92,30 @@ def _guarded(reference: str, called: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+def _told(reference: str, called: Callable[..., Any]) -> Callable[..., Any]:
+    """The user's function, which must return a loss."""
+
+    def told(*args: Any) -> Any:
+        value = called(*args)
+        if not hasattr(value, "shape") and not isinstance(value, int | float):
+            raise SpecError(f"{reference} returned {_kind(value)}", "return the loss: a tensor")
+        return value
+
+    told.__wrapped__ = called  # type: ignore[attr-defined]
+    return told
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
 def _taking_x(called: Callable[..., Any]) -> Callable[[Any, Any, Any], Any]:
     """A loss with the inputs as a third argument, whether the user's takes them or not."""
     parameters = inspect.signature(called).parameters.values()
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    wants = len(places) > 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    third = places[2] if len(places) > 2 else None
+    wants = third is not None and (third.default is third.empty or third.name == "x")
+    wants = wants or any(p.kind is p.VAR_POSITIONAL for p in parameters)
     return called if wants else lambda y, outputs, x: called(y, outputs)
 
 
@@ -103,7 +127,12 @@ def _augment(name: str, data: Data, found: Callable[[str], Callable[..., Any]]) 
     called = found(name)
 
     def augment(batch: Batch, rng: np.random.Generator) -> Batch:
-        x, y = called(unlisted(batch.x), batch.y, rng)
+        made = called(unlisted(batch.x), batch.y, rng)
+        if not isinstance(made, tuple | list) or len(made) != 2:
+            raise SpecError(f"{name} returned {_kind(made)}", "return (x, y)")
+        x, y = made
+        if (y is None) != (batch.y is None) or (y is not None and len(y) != len(batch.x[0])):
+            raise SpecError(f"{name} made other labels than there are samples", "return (x, y)")
         inputs = tuple(x) if len(batch.x) > 1 else (x,)
         changed = Batch(x=tuple(np.asarray(array) for array in inputs), y=y)
         shapes = [array.shape for array in changed.x]

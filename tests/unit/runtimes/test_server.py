@@ -19,10 +19,12 @@ from edgepack.runtimes import server
 def ask(tmp_path: Path):
     """Run a script's text in a fork of a Python that has ``wave``; its code and its outputs."""
 
-    def run(text: str, *arguments: str, timeout_s: float = 30) -> tuple[int, str, str]:
+    def run(
+        text: str, *arguments: str, timeout_s: float = 30, own: int = 0
+    ) -> tuple[int, str, str]:
         script = tmp_path / f"{abs(hash(text))}.py"
         script.write_text(text)
-        out, err = tmp_path / "out", tmp_path / "err"
+        out, err = (tmp_path / f"{name}{own or ''}" for name in ("out", "err"))
         code = server.run(
             sys.executable, "wave", {"SAID": "hello"}, [str(script), *arguments],
             stdout=out, stderr=err, timeout_s=timeout_s,
@@ -99,17 +101,52 @@ def test_a_server_that_dies_meanwhile_ends_the_request(ask):
     assert code == -signal.SIGKILL
 
 
-def test_threads_wait_for_each_other(ask):
+def test_threads_are_answered_at_one_time(ask):
     found = []
+    wait = "import sys, time; time.sleep(1); print(sys.argv[1])"
+    began = time.monotonic()
     threads = [
-        threading.Thread(target=lambda n=n: found.append((n, ask(f"print({n})")[1])))
+        threading.Thread(target=lambda n=n: found.append((str(n), ask(wait, str(n), own=n)[1])))
         for n in range(4)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4
+    assert sorted(found) == [(str(n), f"{n}\n") for n in range(4)]
+    assert time.monotonic() - began < 3.5
+
+
+def test_a_second_interrupt_leaves_nothing_out_of_step(ask, monkeypatch):
+    numbers = server.Server._number
+
+    def interrupted(self, deadline):
+        if deadline - time.monotonic() < server.PATIENCE_S + 1:
+            raise KeyboardInterrupt
+        return numbers(self, deadline)
+
+    seconds = server.PATIENCE_S + 1.5
+    with pytest.raises(TimeoutError):
+        ask("import time; time.sleep(300)", timeout_s=seconds)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(server.Server, "_number", interrupted)
+        ask("import time; time.sleep(300)", timeout_s=seconds)
+    assert [ask(f"print({n})") for n in range(3)] == [(0, f"{n}\n", "") for n in range(3)]
+
+
+def test_a_fork_of_the_owner_has_servers_of_its_own(ask):
+    """Also where another thread was asking as it forked."""
+    thread = threading.Thread(target=lambda: ask("import time; time.sleep(2)", own=1))
+    thread.start()
+    time.sleep(0.5)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if ask("print(5)", own=2)[1] == "5\n" else 1)
+        finally:
+            os._exit(2)
+    thread.join()
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_it_ends_with_its_owner(tmp_path):
@@ -122,3 +159,28 @@ def test_it_ends_with_its_owner(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code, str(script), str(tmp_path / "o")], check=True)
     assert gone(int((tmp_path / "o").read_text()))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_it_ends_with_an_owner_that_was_killed_in_the_middle(how, tmp_path):
+    script = tmp_path / "s.py"
+    script.write_text(
+        "import os, time; print(os.getppid(), os.getpid(), flush=True)\nwhile True: time.sleep(9)"
+    )
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom edgepack.runtimes import server\n"
+        "server.run(sys.executable, 'wave', {}, [sys.argv[1]], stdout=Path(sys.argv[2]),"
+        " stderr=Path(sys.argv[2] + 'e'), timeout_s=300)\n"
+    )
+    out = tmp_path / "o"
+    with subprocess.Popen([sys.executable, "-c", code, str(script), str(out)]) as owner:
+        while not out.is_file() or not out.read_text():
+            time.sleep(0.02)
+        pids = [int(pid) for pid in out.read_text().split()]
+        owner.send_signal(how)
+        owner.wait()
+    for _ in range(200):
+        if all(gone(pid) for pid in pids):
+            break
+        time.sleep(0.02)
+    assert all(gone(pid) for pid in pids)
