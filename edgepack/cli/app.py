@@ -5,6 +5,7 @@ Importing this costs a click import; a subcommand's module is imported when it r
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import logging
@@ -97,7 +98,8 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(BrokenPipeError):
+            error.show()
         return 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
@@ -129,9 +131,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def tell(error: EdgepackError) -> None:
     """Show an error to a person: one line of what, one of what to do."""
-    click.echo(f"error: {' '.join(error.message.split())}", err=True)
-    if error.hint:
-        click.echo(f"hint: {' '.join(error.hint.split())}", err=True)
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(f"error: {' '.join(error.message.split())}", err=True)
+        if error.hint:
+            click.echo(f"hint: {' '.join(error.hint.split())}", err=True)
 
 
 def _open_closed_streams() -> None:
@@ -151,7 +154,7 @@ def _forget_stdout() -> None:
 
 
 def _turn_signals_into_interrupts() -> Callable[[], bool]:
-    """Make SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt; the result tells whether one came."""
+    """Make them raise KeyboardInterrupt; the result tells whether one came."""
     came: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -6,18 +6,12 @@ from pathlib import Path
 
 import click
 
+from edgepack.cli import options
 from edgepack.cli.output import data_stdout
 
 
 @click.command()
-@click.option(
-    "-o",
-    "--output",
-    "out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("build/demo"),
-    show_default=True,
-)
+@options.out_folder(default="build/demo", show_default=True)
 @click.option("--compress", is_flag=True, help="By every family of techniques; takes minutes.")
 def demo(out: Path, compress: bool) -> int:
     """Train a small CNN on scikit-learn's digits, pack it, measure it here, report it."""

@@ -47,7 +47,7 @@ def measure(
         from edgepack.cli.progress import shown
         from edgepack.cli.tables import measurements_table
         from edgepack.workflow.measure import measure_all, request
-        from edgepack.workflow.report import missed_limits
+        from edgepack.workflow.report import missed_limits, packed_targets
 
         asked = request(
             artefact,
@@ -65,4 +65,5 @@ def measure(
             for measurement in measure_all(asked):
                 done.append(measurement)
         packs = [stored.pack for stored in asked.packs()]
-        return outcome.code(missed=bool(missed_limits(asked.out, packs, done, targets_folders)))
+        targets = packed_targets(asked.out, packs, targets_folders)
+        return outcome.code(missed=bool(missed_limits(targets, packs, done)))

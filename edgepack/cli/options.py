@@ -15,21 +15,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 as_json = click.option("--json", "as_json", is_flag=True, help="Strict JSON on stdout.")
 
 
-def _named_place(context: click.Context, option: click.Parameter, given: str) -> Path:
-    """A folder to write into; an empty name, as of an unset variable, is none."""
-    if not given:
-        raise SpecError("-o: the name is empty", "name a folder to write into")
-    return Path(given)
+def _named(context: click.Context, option: click.Parameter, given: str | None) -> Path | None:
+    """A place to write to; an empty name, as of an unset variable, is none."""
+    if given == "":
+        raise SpecError("-o: the name is empty", "say where to write")
+    return None if given is None else Path(given)
 
 
-out_folder = click.option(
-    "-o",
-    "--output",
-    "out",
-    required=True,
-    type=click.Path(file_okay=False),
-    callback=_named_place,
-)
+def out_folder(**more: Any) -> Callable[[F], F]:
+    """``-o DIR``."""
+    kind = click.Path(file_okay=False)
+    return click.option("-o", "--output", "out", type=kind, callback=_named, **more)
+
+
+out_file = click.option("-o", "--output", "file", type=click.Path(dir_okay=False), callback=_named)
 
 
 def folder_option(name: str) -> Callable[[F], F]:

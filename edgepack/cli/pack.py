@@ -24,7 +24,7 @@ from edgepack.records import Pack
 @click.option("--resume", is_flag=True, help="Keep what is there and not stale.")
 @options.folder_option("targets")
 @options.trust_options
-@options.out_folder
+@options.out_folder(required=True)
 @options.as_json
 def pack(
     model: Path,
@@ -80,7 +80,7 @@ def pack(
             for made in pack_all(asked):
                 done.append(made)
         unfit = any(pack.fit is not None and not pack.fit.ok for pack in done)
-        missed = missed_limits(out, done, (), targets_folders)
+        missed = missed_limits(asked.targets, done, ())
         for verdict in missed:
             click.echo(f"limit missed: {verdict.sentence}", err=True)
         return outcome.code(missed=unfit or bool(missed))

@@ -16,7 +16,7 @@ from edgepack.cli.output import data_stdout
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, stop.")
 @options.trust_options
 @options.folder_option("targets")
-@options.out_folder
+@options.out_folder(required=True)
 def run(
     plan: Path,
     resume: bool,

@@ -21,7 +21,7 @@ from edgepack.errors import SpecError
     type=click.Choice(["html", "md", "json"]),
     help="Default: by the ending of FILE, else html.",
 )
-@click.option("-o", "--output", "file", type=click.Path(path_type=Path, dir_okay=False))
+@options.out_file
 @options.folder_option("targets")
 def report(
     folder: Path, kind: str | None, file: Path | None, targets_folders: tuple[Path, ...]

@@ -81,7 +81,8 @@ def _group(name: str, kind: type, what: str) -> click.Group:
     @as_json
     def check(files: tuple[Path, ...], as_json: bool, **named: tuple[Path, ...]) -> None:
         chosen = files or tuple(library.paths(kind, named[folders]).values())
-        rows = [_checked(kind, path, named[folders]) for path in chosen]
+        targets = named.get("targets_folders", ())
+        rows = [_checked(kind, path, named[folders], targets) for path in chosen]
         if as_json:
             click.echo(to_json(rows), nl=False)
         else:
@@ -90,12 +91,16 @@ def _group(name: str, kind: type, what: str) -> click.Group:
         if not all(row["ok"] for row in rows):
             raise click.exceptions.Exit(SpecError.code)
 
+    if kind is Device:
+        folder_option("targets")(check)
     return group
 
 
-def _checked(kind: type, path: Path, folders: tuple[Path, ...]) -> dict[str, Any]:
+def _checked(
+    kind: type, path: Path, folders: tuple[Path, ...], targets: tuple[Path, ...]
+) -> dict[str, Any]:
     try:
-        _complete(library.load(kind, path, folders), path)
+        _complete(library.load(kind, path, folders), path, targets)
     except EdgepackError as error:
         tell(error)
         return {
@@ -106,13 +111,13 @@ def _checked(kind: type, path: Path, folders: tuple[Path, ...]) -> dict[str, Any
     return {"file": str(path), "ok": True, "error": None}
 
 
-def _complete(spec: Any, path: Path) -> None:
+def _complete(spec: Any, path: Path, targets: tuple[Path, ...]) -> None:
     """Raises SpecError where a spec's parts do not go together, or what it names is not known."""
     try:
         if isinstance(spec, Recipe):
             rules.check(spec)
         elif isinstance(spec, Device):
-            library.find(Target, spec.target)
+            library.find(Target, spec.target, targets)
         elif isinstance(spec, Target):
             library.find(Recipe, spec.default_recipe)
             for runtime in spec.runtimes:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgepack.errors import EdgepackError, SpecError
+from edgepack.errors import EdgepackError, ModelError, SpecError
 from edgepack.files import write_text
 from edgepack.graph.facts import facts
 from edgepack.records import Debug, ErrorRecord, Measurement, Operator, Pack, Report, Verdict
@@ -22,6 +22,7 @@ from edgepack.workflow.mixed import mixed
 from edgepack.workflow.store import (
     StoredPack,
     find_target,
+    knows_target,
     read_debug,
     read_measurements,
     read_packs,
@@ -33,10 +34,10 @@ RENDERERS = {"html": to_html, "md": to_markdown, "json": to_json}
 
 def build(folder: Path, folders: Sequence[Path] = ()) -> Report:
     """The report of an output folder. Raises SpecError where there is nothing to report."""
-    stored, problems = read_packs(folder)
+    stored, spoiled = read_packs(folder)
     packs = [one.pack for one in stored]
     measurements, unread = read_measurements(folder)
-    problems += unread
+    problems: list[EdgepackError] = [*spoiled, *unread]
     if problems and not packs and not measurements:
         raise problems[0]
     if not packs and not measurements:
@@ -44,12 +45,14 @@ def build(folder: Path, folders: Sequence[Path] = ()) -> Report:
             f"{folder}: nothing to report",
             f"first `edgepack pack … -o {folder}`, then `edgepack measure {folder} --device …`",
         )
+    targets = _targets(folder, packs, folders, problems)
+    operators, debugs = _operators(packs, problems), _debugs(stored, problems)
     return collected(
         packs,
         measurements,
-        _operators(packs),
-        _targets(folder, packs, folders),
-        debugs=_debugs(stored),
+        operators,
+        targets,
+        debugs=debugs,
         problems=[ErrorRecord.of(problem) for problem in problems],
         cautions=mixed(packs),
         title=" · ".join(dict.fromkeys(pack.model for pack in packs)) or "edgepack report",
@@ -80,10 +83,7 @@ def missed(report: Report) -> bool:
 
 
 def missed_limits(
-    folder: Path,
-    packs: Sequence[Pack],
-    measurements: Sequence[Measurement],
-    folders: Sequence[Path] = (),
+    targets: Sequence[Target], packs: Sequence[Pack], measurements: Sequence[Measurement]
 ) -> list[Verdict]:
     """The limits that these packs and measurements miss.
 
@@ -91,40 +91,68 @@ def missed_limits(
     """
     return [
         verdict
-        for target in _targets(folder, packs, folders)
+        for target in targets
         for verdict in judge(target, [p for p in packs if p.target == target.id], measurements)
         if verdict.met is False and (verdict.device is not None or not measurements)
     ]
 
 
-def _targets(folder: Path, packs: Sequence[Pack], folders: Sequence[Path]) -> list[Target]:
-    """The specs of the packs' targets; a target that is no longer known is not judged."""
-    found = []
-    for name in dict.fromkeys(pack.target for pack in packs):
-        try:
-            found.append(find_target(folder, name, folders))
-        except SpecError:
-            log.warning("the target %s is not known here: its limits are not judged", name)
+def packed_targets(folder: Path, packs: Sequence[Pack], folders: Sequence[Path]) -> list[Target]:
+    """The specs of the packs' targets. Raises SpecError for one that is there and wrong."""
+    problems: list[EdgepackError] = []
+    found = _targets(folder, packs, folders, problems)
+    if problems:
+        raise problems[0]
     return found
 
 
-def _operators(packs: Sequence[Pack]) -> dict[str, tuple[Operator, ...]]:
-    """Each artefact's per-layer table by its SHA-256; none for a file that is gone or broken."""
+def _targets(
+    folder: Path, packs: Sequence[Pack], folders: Sequence[Path], problems: list[EdgepackError]
+) -> list[Target]:
+    """The specs of the packs' targets; a target that is no longer known is not judged."""
+    found = []
+    for name in dict.fromkeys(pack.target for pack in packs):
+        if not knows_target(folder, name, folders):
+            log.warning("the target %s is not known here: its limits are not judged", name)
+            continue
+        try:
+            found.append(find_target(folder, name, folders))
+        except SpecError as error:
+            problems.append(error)
+    return found
+
+
+def _operators(
+    packs: Sequence[Pack], problems: list[EdgepackError]
+) -> dict[str, tuple[Operator, ...]]:
+    """Each artefact's per-layer table by its SHA-256; none for a file that is gone."""
     tables = {}
     for pack in packs:
         if pack.artefact is None:
             continue
+        if not Path(pack.artefact.path).is_file():
+            log.warning("no per-layer table: %s is not there", pack.artefact.path)
+            continue
         try:
-            tables[pack.artefact.sha256] = facts(Path(pack.artefact.path)).operators
+            known = facts(Path(pack.artefact.path))
+            if known.sha256 != pack.artefact.sha256:
+                raise ModelError(
+                    f"{pack.artefact.path}: is not the file that its pack.json names",
+                    "pack it again",
+                )
+            tables[known.sha256] = known.operators
         except EdgepackError as error:
-            log.warning("no per-layer table: %s", error.message)
+            problems.append(error)
     return tables
 
 
-def _debugs(stored: Sequence[StoredPack]) -> dict[str, Debug]:
+def _debugs(stored: Sequence[StoredPack], problems: list[EdgepackError]) -> dict[str, Debug]:
     """What ``debug`` found of each artefact by its SHA-256; nothing where that is out of date."""
     found = {}
     for one in stored:
-        if (known := read_debug(one)) is not None:
-            found[known.sha256] = known
+        try:
+            if (known := read_debug(one)) is not None:
+                found[known.sha256] = known
+        except SpecError as error:
+            problems.append(error)
     return found

@@ -83,6 +83,11 @@ def write_target(out: Path, target: Target) -> None:
     write_text(out / "targets" / f"{target.id}.json", to_json(asdict(target)))
 
 
+def knows_target(out: Path, name: str, folders: Sequence[Path] = ()) -> bool:
+    """Whether a target's spec is anywhere, sound or not."""
+    return (out / "targets" / f"{name}.json").is_file() or name in paths(Target, folders)
+
+
 def find_target(out: Path, name: str, folders: Sequence[Path] = ()) -> Target:
     """The target with the id ``name``: a user's own spec, else as it was kept in ``out``.
 
@@ -95,7 +100,7 @@ def find_target(out: Path, name: str, folders: Sequence[Path] = ()) -> Target:
         return find(Target, name, folders)
     try:
         return parse(Target, json.loads(path.read_bytes()), str(path))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SpecError(f"{path}: not JSON: {error}", "remove it and pack again") from error
 
 
@@ -103,11 +108,21 @@ def read_pack(record: Path) -> StoredPack:
     """The pack whose ``pack.json`` is at ``record``. Raises SpecError where it is none."""
     pack, digest = _read(Pack, record)
     if pack.artefact is not None:
-        path = (record.parent / pack.artefact.path).resolve()
-        if path.parent != record.parent.resolve():
+        path = _resolved(record.parent / pack.artefact.path)
+        if path is None or path.parent != record.parent.resolve():
             raise SpecError(f"{record}: its artefact lies outside its own folder", "pack it again")
         pack = replace(pack, artefact=replace(pack.artefact, path=str(path)))
     return StoredPack(pack=pack, sha256=digest, folder=record.parent.resolve())
+
+
+def _resolved(path: Path) -> Path | None:
+    """The path without links and dots; None where no file can have that name."""
+    try:
+        found = path.resolve()
+        found.is_file()
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def read_packs(out: Path) -> tuple[list[StoredPack], list[SpecError]]:
@@ -218,7 +233,7 @@ def _read(kind: type[T], path: Path) -> tuple[T, str]:
     try:
         content = path.read_bytes()
         return from_dict(kind, json.loads(content)), sha256(content)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         what = "its fields are wrong" if isinstance(error, ValidationError) else str(error)
         raise SpecError(f"{path}: not a {kind.__name__.lower()} record: {what}", hint) from error
 

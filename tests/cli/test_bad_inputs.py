@@ -209,6 +209,14 @@ def output_that_is_empty(place):
     return pack(place, "tiny.keras", "-o", ""), 2, "the name is empty"
 
 
+def report_that_is_nameless(place):
+    return ["report", str(place), "-o", ""], 2, "the name is empty"
+
+
+def demo_that_is_nameless(place):
+    return ["demo", "-o", ""], 2, "the name is empty"
+
+
 def inspect_of_text(place):
     (place / "text.tflite").write_text("not a flatbuffer at all")
     return ["inspect", str(place / "text.tflite")], 3, "text.tflite"
@@ -309,7 +317,8 @@ CASES = (
     data_with_nan, empty_calibration, pickled_data, data_that_is_no_archive,
     labels_of_another_length, label_out_of_range, overlapping_sets, unknown_metric,
     python_data_without_the_flag, unknown_key_in_data, unwritable_output,
-    output_where_no_folder_can_be, output_that_is_empty,
+    output_where_no_folder_can_be, output_that_is_empty, report_that_is_nameless,
+    demo_that_is_nameless,
     inspect_of_text, inspect_of_nothing, inspect_of_a_folder, measure_of_nothing,
     measure_of_garbage, measure_of_an_empty_folder, unknown_device, report_of_nothing,
     report_of_a_broken_record, inputs_that_are_cut_short, inputs_that_are_empty, plan_with_a_typo,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -71,3 +72,51 @@ def test_nothing_but_damaged_records_is_an_error_at_once(copy, capfd):
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "not a pack record" in captured.err
+
+
+def test_what_debug_found_is_missing_where_its_record_is_damaged(copy, capfd):
+    only(copy, "packs/*/*/float16/pack.json").with_name("debug.json").write_text("{")
+    assert run(["report", str(copy), "--format", "json"]) == 2
+    (problem,) = strict(capfd.readouterr().out)["problems"]
+    assert "debug.json" in problem["message"]
+
+
+def test_a_file_that_is_not_the_packs_own_is_found_out(copy, capfd):
+    wrong = only(copy, "packs/*/*/float16/*.tflite")
+    wrong.write_bytes(only(copy, "packs/*/*/float32/*.tflite").read_bytes())
+    assert run(["report", str(copy), "--format", "json"]) == 3
+    report = strict(capfd.readouterr().out)
+    assert "is not the file" in report["problems"][0]["message"]
+    assert set(report["sections"][0]["operators"]) == {"float32"}
+
+
+def test_a_spoiled_target_is_not_taken_for_one_without_limits(copy, capfd):
+    only(copy, "targets/*.json").write_text("{")
+    assert run(["report", str(copy), "--format", "json"]) == 2
+    captured = capfd.readouterr()
+    assert "not JSON" in strict(captured.out)["problems"][0]["message"]
+    assert "is not known" not in captured.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"path": "a\\u0000b"}',
+        json.dumps({"path": "a" * 300}),
+        '{"path": "../float32/tiny-float32.tflite"}',
+    ],
+    ids=["nested", "nul", "long", "outside"],
+)
+def test_hostile_records(text, copy, capfd):
+    record = only(copy, "packs/*/*/float16/pack.json")
+    if text.startswith("{"):
+        whole = json.loads(record.read_text())
+        whole["artefact"] |= json.loads(text)
+        text = json.dumps(whole)
+    record.write_text(text)
+    for argv in (["report", str(copy)], ["measure", str(copy), "--device", "this-machine"]):
+        assert run(argv) == 2
+        captured = capfd.readouterr()
+        assert "float16/pack.json" in captured.err
+        assert "bug in edgepack" not in captured.err

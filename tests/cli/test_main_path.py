@@ -103,6 +103,17 @@ def test_a_limit_that_packing_can_judge_is_judged(limit, words, tiny, bench, tmp
     assert run(["report", str(tmp_path / "out")]) == (1 if words else 0)
 
 
+def test_a_namesake_in_the_projects_folder_does_not_judge(tiny, tmp_path, capfd, monkeypatch):
+    """The spec that was given is the one whose limits count."""
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets/mine.toml").write_text(BOARD)
+    (tmp_path / "mine.toml").write_text(f"{BOARD}[limits]\nmax_flash_kib = 1\n")
+    monkeypatch.chdir(tmp_path)
+    argv = pack(tiny, tmp_path / "out", "--target", "./mine.toml", "--recipe", "float32")
+    assert run(argv) == 1
+    assert "limit missed: float32" in capfd.readouterr().err
+
+
 def test_a_refused_cell_does_not_stop_the_others(tiny, bench, tmp_path, capfd):
     argv = pack(
         tiny, tmp_path / "out", "--target", "nucleo-f446re", "--target", str(bench / "board.toml")

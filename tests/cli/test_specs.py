@@ -55,6 +55,15 @@ def test_check_looks_at_what_a_spec_names(kind, text, words, tmp_path, capsys):
     assert f"error: {path}: " in captured.err
 
 
+def test_a_devices_target_may_lie_in_a_folder_of_its_own(tmp_path, capsys):
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets/mine.toml").write_text(BOARD)
+    (tmp_path / "d.toml").write_text('link = "local"\ntarget = "mine"\n')
+    assert run(["devices", "check", str(tmp_path / "d.toml")]) == 2
+    argv = ["devices", "check", str(tmp_path / "d.toml"), "--targets", str(tmp_path / "targets")]
+    assert run(argv) == 0
+
+
 def test_recipes_tell_what_they_need(capsys):
     assert run(["recipes", "list", "--json"]) == 0
     rows = {row["id"]: row for row in strict(capsys.readouterr().out)}

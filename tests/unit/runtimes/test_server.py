@@ -128,9 +128,10 @@ def test_a_second_interrupt_leaves_nothing_out_of_step(ask, monkeypatch):
     seconds = server.PATIENCE_S + 1.5
     with pytest.raises(TimeoutError):
         ask("import time; time.sleep(300)", timeout_s=seconds)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(server.Server, "_number", interrupted)
+    monkeypatch.setattr(server.Server, "_number", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         ask("import time; time.sleep(300)", timeout_s=seconds)
+    monkeypatch.undo()
     assert [ask(f"print({n})") for n in range(3)] == [(0, f"{n}\n", "") for n in range(3)]
 
 
