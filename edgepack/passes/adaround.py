@@ -148,10 +148,10 @@ def bend(network: Network, call: Call) -> Callable[[Any], Any]:
     straight: Callable[[Any], Any] = keras.activations.linear
     own: Callable[[Any], Any] = call.layer.activation
     if own is not straight:
-        return own if own.__name__ in BENDS else straight
+        return own if getattr(own, "__name__", "") in BENDS else straight
     users = network.consumers.get(call.output, ())
     if len(users) == 1 and call.output not in network.ends and kind(users[0].layer) in ACTIVATIONS:
         after: Any = users[0].layer
-        if kind(after) != "Activation" or after.activation.__name__ in BENDS:
+        if kind(after) != "Activation" or getattr(after.activation, "__name__", "") in BENDS:
             return cast("Callable[[Any], Any]", after)
     return straight

@@ -30,8 +30,9 @@ def over_channels(layer: Any, values: Floats) -> Floats:
 
 def scaled(constraint: Constraint, layer: Any, scale: Floats) -> Constraint:
     """The constraint for the layer's kernel, each output channel times its ``scale``."""
-    axes = shared_axes(layer, constraint.weight)
     if isinstance(constraint, Signs):
+        alike = np.all(np.abs(scale) == np.abs(scale[0]))
+        axes = constraint.axes if alike else shared_axes(layer, constraint.weight)
         turn = over_channels(layer, np.where(scale < 0, -1.0, 1.0)).astype(np.int8)
         return replace(constraint, signs=constraint.signs * turn, axes=axes)
     if not isinstance(constraint, Palette):

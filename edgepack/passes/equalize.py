@@ -8,22 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepack.model.data import Data
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.channels import kernel_name, over_channels
 from edgepack.passes.fold import folded
 from edgepack.passes.layers import has, is_depthwise, values, variable
 from edgepack.passes.network import Call, Network, read, rebuild
 from edgepack.passes.pairs import Pair, by_input, entry, outputs, pairs
-from edgepack.passes.walk import Batches, samples_of, side_by_side
+from edgepack.passes.taps import Tapped
+from edgepack.passes.walk import BATCH, Batches, samples_of, side_by_side
 from edgepack.spec.fields import FORBID, Count, Fraction
 
 LEAST = 1 / 64
 CLOSE = 1e-3
+SIX = 6 - 1e-6
+MOST_BATCHES = 8
 Floats = NDArray[np.float64]
 
 
@@ -49,10 +54,13 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
-    """What enters a layer: the largest magnitude per channel, the share of values at 6 or more."""
+    """What passes between two layers: the largest magnitude per channel that enters the second.
+
+    ``cut`` is the largest share of values that a ReLU6 between them cuts.
+    """
 
     largest: Floats
-    cut: float
+    cut: float = 0.0
 
 
 def apply(candidate: Candidate, options: Options, context: Context) -> Candidate:
@@ -93,18 +101,37 @@ def _seen(network: Network, found: Sequence[Pair], context: Context) -> dict[str
     """What enters the second layer of each pair, by its name."""
     channels = {pair.second.name: outputs(pair.first.layer) for pair in found}
     seen: dict[str, Seen] = {}
+    model, samples = rebuild(network), samples_of(context, "equalize")
+    shares = _cut(model, [call.name for pair in found for call in pair.cuts], samples)
+    cuts = {
+        pair.second.name: max((shares[call.name] for call in pair.cuts), default=0.0)
+        for pair in found
+    }
 
     def visit(call: Call, exact: Batches, _: Batches) -> None:
         if call.name in channels:
             parts = [np.abs(np.asarray(x)).reshape(-1, channels[call.name]) for x in exact]
-            seen[call.name] = Seen(
-                largest=np.max([part.max(0) for part in parts], 0).astype(np.float64),
-                cut=float(np.mean([(part >= 6 - 1e-6).mean() for part in parts])),
-            )
+            largest = np.max([part.max(0) for part in parts], 0).astype(np.float64)
+            seen[call.name] = Seen(largest=largest, cut=cuts[call.name])
 
-    model = rebuild(network)
-    side_by_side(network, model, samples_of(context, "equalize"), visit, "equalize")
+    side_by_side(network, model, samples, visit, "equalize")
     return seen
+
+
+def _cut(model: Any, names: Sequence[str], samples: Data) -> dict[str, float]:
+    """The share of each layer's values that are at 6 or more, before any pooling after it."""
+    if not names:
+        return {}
+    tapped = Tapped(model, names)
+    batches = islice(samples.batches(BATCH), MOST_BATCHES)
+    counts = [
+        [(float((np.asarray(x) >= SIX).sum()), x.shape.num_elements()) for x in made]
+        for made in (tapped(batch.x, training=False)[1] for batch in batches)
+    ]
+    return {
+        name: sum(row[place][0] for row in counts) / sum(row[place][1] for row in counts)
+        for place, name in enumerate(names)
+    }
 
 
 def _uncut(cuts: set[int]) -> Callable[[Call, Sequence[Any], Callable[[Any], Any]], Any]:

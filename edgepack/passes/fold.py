@@ -15,7 +15,7 @@ import numpy as np
 
 from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.channels import Floats, kernel_name, over_channels, scaled, with_bias
-from edgepack.passes.constraints import Constraint, Mask, Palette
+from edgepack.passes.constraints import Constraint, Mask, Palette, Signs
 from edgepack.passes.layers import (
     DENSE,
     DEPTHWISE,
@@ -287,5 +287,7 @@ def _kept(
             new = scaled(constraint, layer, weights.scale)
         if isinstance(new, Palette) and new is not constraint:
             notes.append(f"{name}: each output channel now has a palette of its own")
+        if isinstance(new, Signs) and new.axes != getattr(constraint, "axes", None):
+            notes.append(f"{name}: the signs of each output channel now have a scale of their own")
         kept.append(new)
     return tuple(kept), notes

@@ -87,7 +87,9 @@ def _pair(
         return f"it {why}"
     for constraint in constraints:
         if constraint.layer == first.name and _spans(constraint):
-            return "its palette or signs span channels, which a scale per channel would break"
+            return (
+                "its palette spans channels, or its signs do, which a scale per channel would break"
+            )
     pair, call = Pair(first=first, second=first), first
     while True:
         found = _bends(call)

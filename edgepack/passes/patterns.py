@@ -100,7 +100,7 @@ def _lowest(scores: Floats, sizes: NDArray[np.int64], sparsity: float) -> Bools:
 
 def _guarded(scores: Floats, sparsity: float) -> Floats:
     """The scores with the best few raised, so that they are the last to go."""
-    count = min(max(1, math.ceil(LEFT * len(scores))), math.floor((1 - sparsity) * len(scores)))
+    count = max(1, min(math.ceil(LEFT * len(scores)), math.floor((1 - sparsity) * len(scores))))
     made = scores.copy()
     made[np.argsort(-scores, kind="stable")[:count]] = LAST
     return made

@@ -48,8 +48,9 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     units = trace(read(candidate.model), context.select)
     kept = _kept(units, candidate.model, options, context)
     weights = {}
+    bound = {constraint.layer for constraint in candidate.constraints}
     if context.samples is not None:
-        weights = compensated(units, kept, "regress", context.samples, SAMPLES)
+        weights = compensated(units, kept, "regress", context.samples, SAMPLES, bound)
     model = cut_model(units, kept, weights)
     constraints, words = cut_constraints(candidate.constraints, units, kept)
     changed = dict(_changed(units, kept))
@@ -58,7 +59,9 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
         for call in units.makers
         if kept[units.of[call.output]].all()
     ]
-    refitted = [f"{name}: refitted on samples" for name in weights]
+    refitted = [
+        f"{name}: {'bias mended' if name in bound else 'refitted'} on samples" for name in weights
+    ]
     history = fit(model, context, label="width", constraints=constraints)
     return candidate.then(
         "width",

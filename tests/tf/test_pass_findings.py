@@ -188,3 +188,84 @@ def test_a_name_means_one_layer_in_nested_models():
     np.testing.assert_allclose(answers(model, x)[0], answers(graph("nested"), x)[0], atol=1e-6)
     plain = graph("residual")
     assert flattened(plain) is plain
+
+
+def test_relu6_is_looked_at_before_the_pooling_after_it():
+    import keras
+
+    entry = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(16, 3, activation="relu6", name="c1")(entry)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(entry, keras.layers.Dense(4, name="d")(x))
+    kernel, bias = model.get_layer("c1").get_weights()
+    model.get_layer("c1").set_weights([kernel * 20, bias])
+    step = Step(name="equalize", options={"relu6": "replace"})
+    made = apply(step, Candidate(model=model), context(model, calibration=data(model)))
+    assert "cuts" in {skip.layer: skip.why for skip in made.steps[-1].skipped}["c1"]
+    x = feed(model, 16)
+    np.testing.assert_allclose(answers(made.model, x)[0], answers(model, x)[0], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options", [{"sparsity": 0.9}, {"sparsity": 0.5, "pattern": "block", "block": [8, 4]}]
+)
+def test_no_layer_dies_of_sparsity(options):
+    import keras
+
+    model = keras.Sequential(
+        [
+            keras.Input((32,)),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.Dense(1 if "block" not in options else 4, name="out"),
+        ]
+    )
+    kernel, bias = model.get_layer("out").get_weights()
+    model.get_layer("out").set_weights([kernel * 0.1, bias])
+    made = apply(Step(name="sparse", options=options), Candidate(model=model), context(model))
+    kernels = [values(layer) for layer in made.model.layers if hasattr(layer, "kernel")]
+    assert all((kernel != 0).any() for kernel in kernels)
+    zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
+    assert zeros >= options["sparsity"] * sum(kernel.size for kernel in kernels) - 1
+
+
+def test_an_activation_may_be_a_layer():
+    import keras
+
+    entry = keras.Input((8,))
+    x = keras.layers.Dense(8, activation=keras.layers.LeakyReLU(), name="a")(entry)
+    model = keras.Model(entry, keras.layers.Dense(3, name="d")(x))
+    step = Step(name="adaround", options={"iterations": 5})
+    assert apply(step, Candidate(model=model), context(model, calibration=data(model))).steps
+
+
+def test_a_fold_tells_what_it_does_to_one_scale_for_all():
+    import keras
+
+    entry = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3, use_bias=False, name="c1")(entry)
+    x = keras.layers.BatchNormalization(name="bn")(x)
+    model = keras.Model(entry, keras.layers.Conv2D(8, 3, name="c2")(keras.layers.ReLU()(x)))
+    zeros = np.zeros(8)
+    step = Step(name="binary", options={"scales": "tensor", "first": True, "last": True})
+    for gamma, told in ((np.linspace(0.2, 3, 8), True), (np.full(8, 2.0), False)):
+        model.get_layer("bn").set_weights([gamma, zeros, zeros, np.ones(8)])
+        made = apply(step, Candidate(model=model), context(model))
+        after = apply(Step(name="fold"), made, context(made.model))
+        words = " ".join(after.steps[-1].changed)
+        assert ("a scale of their own" in words) == told
+        assert (len(after.constraints[0].axes) == 3) == told
+
+
+def test_width_mends_only_the_bias_of_what_has_a_palette():
+    import keras
+
+    entry = keras.Input((16,))
+    x = keras.layers.Dense(16, activation="relu", name="a")(entry)
+    model = keras.Model(entry, keras.layers.Dense(8, name="b")(x))
+    made = apply(
+        Step(name="cluster", options={"clusters": 4}), Candidate(model=model), context(model)
+    )
+    budget = context(made.model, calibration=data(made.model))
+    after = apply(Step(name="width", options={"alpha": 0.5}), made, budget)
+    assert "b: bias mended on samples" in after.steps[-1].changed
