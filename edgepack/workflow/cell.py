@@ -71,7 +71,7 @@ def pack_cell(cell: Cell, source: Source) -> Pack:
 
     Raises SpecError only where the folder cannot be written.
     """
-    calibration = source.calibration if cell.recipe.quantises_activations else None
+    calibration = _calibration(cell.recipe, source)
     stepping = source.shop if cell.recipe.steps and cell.place not in source.problems else None
     blank = Pack(
         model=source.model.name,
@@ -120,6 +120,15 @@ def pack_cell(cell: Cell, source: Source) -> Pack:
         status: Status = "unsupported" if error is cell.refused else "failed"
         done = replace(blank, status=status, error=ErrorRecord.of(error))
     return write_pack(folder, done, content, golden)
+
+
+def _calibration(recipe: Recipe, source: Source) -> Data | None:
+    """What ranges are observed on; what a training left without one, on its own data."""
+    if not recipe.quantises_activations:
+        return None
+    if source.calibration is None and recipe.needs_train and source.shop is not None:
+        return source.shop.train
+    return source.calibration
 
 
 def _described(

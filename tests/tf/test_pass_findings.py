@@ -20,12 +20,15 @@ from edgepack.passes.network import flattened, read
 from edgepack.passes.select import selector
 from edgepack.passes.table import apply
 from edgepack.spec.steps import Step, Training
+from edgepack.workflow import ask
 from edgepack.workflow.compress import layered
 from edgepack.workflow.job import Trust
+from edgepack.workflow.pack import pack_all
 from tests.graphs import graph
 from tests.sets import data_of
 from tests.tf.export_models import as_model
 from tests.tf.rewritten import answers, context, data, feed
+from tests.tiny import write_set
 
 pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
@@ -269,3 +272,32 @@ def test_width_mends_only_the_bias_of_what_has_a_palette():
     budget = context(made.model, calibration=data(made.model))
     after = apply(Step(name="width", options={"alpha": 0.5}), made, budget)
     assert "b: bias mended on samples" in after.steps[-1].changed
+
+
+def test_what_qat_cannot_cover_is_observed_on_the_training_data(tmp_path):
+    """A normalisation that follows no kernel becomes a product and a sum; nothing rounds between."""
+    import keras
+
+    entry = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="stem")(entry)
+    y = keras.layers.ReLU()(keras.layers.BatchNormalization(name="pre")(x))
+    y = keras.layers.Conv2D(4, 3, padding="same", name="c")(y)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([x, y]))
+    model = keras.Model(entry, keras.layers.Dense(3, activation="softmax", name="d")(x))
+    model.save(tmp_path / "pre.keras")
+    rng = np.random.default_rng(0)
+    train = write_set(
+        tmp_path, "train", x=rng.random((32, 8, 8, 3), np.float32), y=rng.integers(3, size=32)
+    )
+    recipe = tmp_path / "learned.toml"
+    recipe.write_text('scheme = "int8"\n[[steps]]\nname = "qat"\ntrain = { epochs = 1 }\n')
+    job = ask.job(
+        tmp_path / "pre.keras",
+        targets=["generic-linux-x86_64"],
+        recipes=[str(recipe)],
+        train=str(train),
+        out=tmp_path / "out",
+    )
+    (pack,) = pack_all(job)
+    assert pack.status == "ok", pack.error
+    assert any("no fake-quant node covers it" in note for note in pack.notes)
