@@ -275,7 +275,7 @@ def test_width_mends_only_the_bias_of_what_has_a_palette():
 
 
 def test_what_qat_cannot_cover_is_observed_on_the_training_data(tmp_path):
-    """A normalisation that follows no kernel becomes a product and a sum; nothing rounds between."""
+    """A normalisation that follows no kernel: a product and a sum, nothing rounds between."""
     import keras
 
     entry = keras.Input((8, 8, 3))
