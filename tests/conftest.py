@@ -31,3 +31,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory):
     from tests.tiny import make_tiny
 
     return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+TRACED = "COVERAGE_PROCESS_CONFIG"
+"""By this variable coverage traces the processes that a test starts."""
+_traced: dict[str, str] = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test that is not covered starts is not traced either: tracing takes its time."""
+    if TRACED in os.environ:
+        _traced[TRACED] = os.environ.pop(TRACED)
+    if item.get_closest_marker("no_cover") is None:
+        os.environ.update(_traced)

@@ -16,7 +16,7 @@ from edgepack.spec.library import paths
 from edgepack.spec.recipe import Recipe
 from tests.command import edgepack, records
 
-pytestmark = [pytest.mark.e2e, pytest.mark.tf, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.tf, pytest.mark.slow, pytest.mark.no_cover]
 PLAIN = ("float32", "int8")
 PROMISED = (
     *("qat-int8", "qat-int4", "qat-int16x8", "binary-int8", "ternary-int8", "sparse75-int8"),

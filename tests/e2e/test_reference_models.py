@@ -22,7 +22,7 @@ from edgepack.spec.library import find
 from edgepack.workflow import artefact
 from tests.command import edgepack, records, strict, validate
 
-pytestmark = [pytest.mark.e2e, pytest.mark.tf, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.tf, pytest.mark.slow, pytest.mark.no_cover]
 SCHEMES = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")
 TARGET = """
 name = "Loopback"

@@ -139,7 +139,7 @@ def test_missing_keys(kind, text, key):
         (Target, TARGET + "[sources]\ncore = 3", "sources.core: should be a valid string"),
         (Device, DEVICE + "emulated = 1", "emulated: should be a valid boolean, found 1"),
         (Device, DEVICE + "emulated = 'yes'", "emulated: should be a valid boolean"),
-        (Device, DEVICE.replace("local", "telnet"), "link: should be 'local' or 'ssh'"),
+        (Device, DEVICE.replace("local", "telnet"), "link: should be 'local', 'ssh' or 'adb'"),
         (Recipe, RECIPE.replace("int8", "int7"), "scheme: should be 'float32', 'float16'"),
         (Dataset, DATASET + "[preprocess]\nscale = 'a'", "preprocess.scale: should be a valid"),
         (Dataset, DATASET + "x = 3", "x: should be a valid string, found 3"),
