@@ -10,7 +10,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ PLACE = "choose a place with -o that you may write to and that has room"
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it takes the name ``path`` when the block succeeds.
 
-    Raises SpecError where the place cannot be written or the disk is full.
+    A link is followed. Raises SpecError where the place cannot be written, is no file, or the
+    disk is full.
     """
+    path = _target(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,14 +40,34 @@ def replacing(path: Path) -> Iterator[Path]:
             PLACE,
         ) from error
     finally:
-        if temporary.parent.is_dir():
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _target(path: Path) -> Path:
+    """Where a file is written: a link's end. Raises SpecError for what is no regular file."""
+    try:
+        found = path.resolve() if path.is_symlink() else path
+        special = found.exists() and not found.is_file()
+    except OSError as error:
+        raise SpecError(f"cannot write {path}: {error.strerror or error}", PLACE) from error
+    if special:
+        raise SpecError(f"cannot write {path}: it is there, and no regular file", PLACE)
+    return found
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything; a name that no file can have is nothing."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def check_writable(folder: Path) -> None:
     """Raises SpecError where nothing can be made in a folder that may not be there yet."""
-    place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     try:
+        place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
         with tempfile.TemporaryDirectory(prefix=".edgepack-", dir=place):
             pass
     except OSError as error:

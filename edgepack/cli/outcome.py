@@ -9,8 +9,10 @@ from typing import TypeVar
 
 import click
 
+from edgepack.cli.app import tell
+from edgepack.errors import SpecError
 from edgepack.files import to_json
-from edgepack.records import Measurement, Pack, to_dict
+from edgepack.records import Measurement, Pack, Report, to_dict
 
 MISSED = 1
 R = TypeVar("R", bound=Pack | Measurement)
@@ -26,6 +28,13 @@ class Outcome:
         """0; or the first failed cell's code; or 1 where a limit was ``missed``."""
         failures = [record.error.code for record in self.done if record.error is not None]
         return failures[0] if failures else MISSED * missed
+
+
+def told_problems(report: Report) -> int:
+    """Tell what a report could not read; the first one's exit code, 0 where there is none."""
+    for problem in report.problems:
+        tell(SpecError(problem.message, problem.hint))
+    return report.problems[0].code if report.problems else 0
 
 
 @contextmanager

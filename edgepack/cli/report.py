@@ -7,10 +7,8 @@ from pathlib import Path
 import click
 
 from edgepack.cli import options
-from edgepack.cli.app import tell
-from edgepack.cli.outcome import MISSED
+from edgepack.cli.outcome import MISSED, told_problems
 from edgepack.cli.output import data_stdout
-from edgepack.errors import SpecError
 
 
 @click.command()
@@ -40,8 +38,4 @@ def report(
         else:
             path = write_report(built, file or folder / "report.html", chosen)
             click.echo(f"wrote {path}", err=True)
-        for problem in built.problems:
-            tell(SpecError(problem.message, problem.hint))
-        if built.problems:
-            return built.problems[0].code
-        return MISSED if missed(built) else 0
+        return told_problems(built) or MISSED * missed(built)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from edgepack.cli.outcome import finish
+from edgepack.cli.outcome import finish, told_problems
 from edgepack.cli.progress import shown
 from edgepack.cli.tables import measurements_table, packs_table
 from edgepack.records import Measurement, Pack
@@ -23,7 +23,8 @@ def show_whole(write: Callable[[str], None], job: Job, measuring: Request | None
         for record in carry_out(job, measuring):
             done.append(record)
     click.echo(f"open {job.out / 'report.html'}", err=True)
-    return outcome.code(missed=missed(build(job.out)))
+    built = build(job.out)
+    return told_problems(built) or outcome.code(missed=missed(built))
 
 
 def _tables(records: Sequence[Pack | Measurement]) -> str:

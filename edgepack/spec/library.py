@@ -82,6 +82,8 @@ def load(kind: type[T], path: Path, folders: Sequence[Path] = ()) -> T:
 
 def _identified(kind: type, table: dict[str, Any], path: Path) -> dict[str, Any]:
     """``table`` with what its place says: the id, and the folder that its paths start from."""
+    if path.stem.startswith("."):  # ids become names of folders
+        raise SpecError(f"{path}: '{path.stem}' is no id", "give the file another name")
     if "id" in table:
         raise SpecError(f"{path}: unknown key 'id'", "the file's name is its id")
     if kind not in (Dataset, Recipe):

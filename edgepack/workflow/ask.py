@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from edgepack.errors import ModelError, SpecError
-from edgepack.files import check_writable
+from edgepack.files import check_writable, exists
 from edgepack.spec.data import Dataset
 from edgepack.spec.device import Device
 from edgepack.spec.library import find
@@ -40,7 +40,7 @@ def job(
     cannot be written; ModelError where the model is missing.
     """
     check_writable(out)
-    if not model.exists():
+    if not exists(model):
         raise ModelError(
             f"{model}: no such file or folder", "give a .keras, .h5 or .tflite file or a SavedModel"
         )

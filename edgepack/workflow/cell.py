@@ -35,7 +35,14 @@ from edgepack.workflow.compress import Workshop, chain, compressed
 from edgepack.workflow.figures import of_content
 from edgepack.workflow.job import Cell, recipe_inputs
 from edgepack.workflow.keys import stage_key, versions
-from edgepack.workflow.store import Golden, pack_folder, read_pack, write_pack, write_record
+from edgepack.workflow.store import (
+    Golden,
+    has_golden,
+    pack_folder,
+    read_pack,
+    write_pack,
+    write_record,
+)
 
 log = logging.getLogger(__name__)
 Place = tuple[str, str]
@@ -271,14 +278,17 @@ def _fresh(folder: Path, blank: Pack, source: Source) -> Pack | None:
         stored = read_pack(record).pack
     except SpecError:  # a damaged record is stale
         return None
-    same_data = (stored.quality.data if stored.quality else "") == (
-        source.quality.data if source.quality else ""
-    )
+    same_data = _judged_by(stored.quality) == _judged_by(source.quality)
     file = Path(stored.artefact.path) if stored.artefact is not None else None
     whole = (
         stored.artefact is not None
         and file is not None
         and file.is_file()
         and sha256(file.read_bytes()) == stored.artefact.sha256
+        and has_golden(folder)
     )
     return stored if stored.key == blank.key and same_data and whole else None
+
+
+def _judged_by(quality: Quality | None) -> tuple[str, str] | None:
+    return (quality.data, quality.metric) if quality is not None else None

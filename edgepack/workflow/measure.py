@@ -148,8 +148,9 @@ def subjects(asked: Request) -> list[Subject | Spoiled]:
 
 def _stored_subject(stored: store.StoredPack) -> Subject | Spoiled:
     try:
+        store.read_golden(stored.folder)
         return _subject(_artefact(stored), stored)
-    except ModelError as error:
+    except EdgepackError as error:
         return Spoiled(stored=stored, error=error)
 
 
@@ -201,6 +202,7 @@ def _one(
         runner=asked.runner,
         protocol=asdict(protocol),
         evaluation=asked.evaluation.digest if asked.evaluation else None,
+        metric=asked.evaluation.spec.metric if asked.evaluation else None,
     )
     if asked.resume and subject.stored:
         for kept in store.measurements_of(subject.stored, device.id):
@@ -237,7 +239,9 @@ def _evaluation(asked: Request, subject: Subject) -> take.Evaluation:
         raise DataError("no evaluation data", "give --evaluation")
     pack = subject.stored.pack if subject.stored else None
     metric = metric_for(data, subject.signature.outputs, allow_code=asked.allow_code)
-    known = pack.quality if pack and pack.quality and pack.quality.data == data.digest else None
+    known = pack.quality if pack is not None else None
+    if known is not None and (known.data, known.metric) != (data.digest, metric.name):
+        known = None
 
     def chunks() -> Iterator[tuple[Arrays, NDArray[Any] | None]]:
         for batch in data.batches(CHUNK):

@@ -164,7 +164,15 @@ def read_golden(folder: Path) -> Golden | None:
                 outputs=[archive[name] for name in names if name.startswith("output_")],
             )
     except DAMAGED as error:
-        raise SpecError(f"{path}: not readable: {error}", "pack the model again") from error
+        raise SpecError(f"{path}: no archive of samples", "pack the model again") from error
+
+
+def has_golden(folder: Path) -> bool:
+    """Whether a pack's golden samples are there and sound."""
+    try:
+        return read_golden(folder) is not None
+    except SpecError:
+        return False
 
 
 def write_debug(stored: StoredPack, found: Debug) -> None:

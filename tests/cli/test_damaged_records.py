@@ -120,3 +120,45 @@ def test_hostile_records(text, copy, capfd):
         captured = capfd.readouterr()
         assert "float16/pack.json" in captured.err
         assert "bug in edgepack" not in captured.err
+
+
+def test_spoiled_golden_samples_cost_their_own_pack_alone(copy, capfd):
+    only(copy, "packs/*/*/float16/golden.npz").write_bytes(b"x")
+    assert run(["measure", str(copy), "--device", "this-machine", "--json"]) == 2
+    found = {r["recipe"]: r for r in records(capfd.readouterr().out)}
+    assert found["float32"]["status"] == "ok"
+    assert found["float16"]["status"] == "failed"
+    assert "golden.npz" in found["float16"]["error"]["message"]
+
+
+def test_resume_makes_spoiled_golden_samples_again(tiny, copy):
+    golden = only(copy, "packs/*/*/float16/golden.npz")
+    golden.write_bytes(b"x")
+    argv = ["pack", str(tiny.model), "--target", "generic-linux-x86_64", "-o", str(copy)]
+    assert run([*argv, "--recipe", "float16", "--resume"]) == 0
+    assert len(golden.read_bytes()) > 100
+
+
+def test_run_tells_of_damage_as_report_does(tiny, copy, tmp_path, capfd):
+    only(copy, "measurements/**/float16/*.json").write_text("{")
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        f'model = "{tiny.model}"\ntargets = ["generic-linux-x86_64"]\nrecipes = ["float32"]\n'
+    )
+    assert run(["run", str(plan), "-o", str(copy), "--resume"]) == 2
+    assert "not a measurement record" in capfd.readouterr().err
+
+
+def test_a_figure_is_never_filed_under_another_metric(tiny, tmp_path, capfd):
+    """The samples alone do not say what was judged."""
+    other = tmp_path / "other.toml"
+    text = tiny.evaluation.read_text().replace('metric = "top1"', 'metric = "top5"')
+    other.write_text(text.replace("evaluation.npz", str(tiny.folder / "evaluation.npz")))
+    argv = ["pack", str(tiny.model), "--target", "generic-linux-x86_64", "--recipe", "float32"]
+    argv += ["-o", str(tmp_path / "out"), "--json"]
+    assert run([*argv, "--evaluation", str(tiny.evaluation)]) == 0
+    capfd.readouterr()
+    argv_measure = ["measure", str(tmp_path / "out"), "--device", "this-machine", "--json"]
+    assert run([*argv_measure, "--evaluation", str(other)]) == 0
+    (record,) = records(capfd.readouterr().out)
+    assert (record["quality"]["metric"], record["quality"]["host"]) == ("top5", None)

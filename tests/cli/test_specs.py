@@ -64,6 +64,12 @@ def test_a_devices_target_may_lie_in_a_folder_of_its_own(tmp_path, capsys):
     assert run(argv) == 0
 
 
+def test_an_id_is_a_folders_name(tmp_path, capsys):
+    (tmp_path / "...toml").write_text(BOARD)
+    assert run(["targets", "check", str(tmp_path / "...toml")]) == 2
+    assert "'..' is no id" in capsys.readouterr().err
+
+
 def test_recipes_tell_what_they_need(capsys):
     assert run(["recipes", "list", "--json"]) == 0
     rows = {row["id"]: row for row in strict(capsys.readouterr().out)}

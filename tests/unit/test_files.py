@@ -70,7 +70,7 @@ def test_a_file_in_the_place_of_a_folder_is_told(tmp_path):
 
 def test_a_folder_in_the_place_of_the_file_is_told(tmp_path):
     (tmp_path / "x.json").mkdir()
-    with pytest.raises(SpecError, match="Is a directory"):
+    with pytest.raises(SpecError, match="no regular file"):
         files.write_text(tmp_path / "x.json", "{}")
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
@@ -129,3 +129,26 @@ def test_numbers_take_one_line_and_text_that_looks_like_them_stays():
     text = files.to_json(value)
     assert '"samples": [1.5, -2, 3e-07]' in text
     assert json.loads(text) == value
+
+
+def test_a_link_is_followed_and_what_is_no_file_is_left_alone(tmp_path):
+    real, link, pipe = tmp_path / "real", tmp_path / "link", tmp_path / "pipe"
+    real.write_text("old")
+    link.symlink_to(real)
+    files.write_text(link, "new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(SpecError, match="no regular file"):
+            files.write_text(path, "x")
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe", "real"]
+
+
+def test_names_that_no_file_can_have(tmp_path):
+    long = tmp_path / ("n" * 300)
+    assert not files.exists(long)
+    for act in (lambda: files.write_text(long, "x"), lambda: files.check_writable(long / "more")):
+        with pytest.raises(SpecError, match="cannot write"):
+            act()
