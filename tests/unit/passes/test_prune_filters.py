@@ -168,7 +168,8 @@ def test_a_scaled_palette_needs_the_ends_of_each_channels_scale():
     index = np.array([[0, 2], [1, 0], [2, 1]], np.int32)
     palette = Palette(layer="a", index=index, axes=(0,))
     assert _cut(palette, cut_of({0: [0, 1]})).index.tolist() == [[0, 2], [1, 0]]
-    assert _cut(palette, cut_of({0: [0]})).index.tolist() == [[0, 2]]
+    assert _cut(palette, cut_of({0: [0]})) is None  # 2 is within the scale, not its end
     assert _cut(palette, cut_of({0: [1, 2]})).index.tolist() == [[1, 0], [2, 1]]
-    assert _cut(palette, cut_of({0: [1]})) is None
+    assert _cut(palette, cut_of({0: [1]})).index.tolist() == [[1, 0]]
+    assert _cut(palette, cut_of({0: [2]})) is None
     assert _cut(palette, cut_of({1: [1]})).index.tolist() == [[2], [0], [1]]
