@@ -1,0 +1,43 @@
+/* What the runner answers: one JSON object, a failure beside what was measured before it. */
+#ifndef EDGEPACK_REPLY_H
+#define EDGEPACK_REPLY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "litert.h"
+
+/* Nanoseconds of single inferences, in the order in which they were taken. */
+typedef struct {
+    int64_t *taken_ns;
+    size_t count, room;
+} Samples;
+
+/* A number below 0, an empty kind or a NULL is left out: it was not reached. */
+typedef struct {
+    const char *delegate;
+    int threads, tasks;
+    int64_t init_ns, first_ns;
+    int64_t peak_bytes, share_bytes;
+    bool since_load;
+    int64_t warmup_runs;
+    bool measured;
+    Samples samples;
+    const struct Port *outputs; /* borrowed */
+    size_t output_count;
+    const char *kind;
+    char error[512];
+} Reply;
+
+#define NO_REPLY {.threads = -1, .tasks = -1, .init_ns = -1, .first_ns = -1, \
+                  .peak_bytes = -1, .share_bytes = -1, .warmup_runs = -1}
+
+/* Note what failed, and at which stage; always false. */
+bool fail(Reply *reply, const char *kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Write the reply as one line; false where it cannot be written. */
+bool write_reply(const Reply *reply, FILE *file);
+
+#endif
