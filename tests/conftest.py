@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from edgepack.model.quiet import import_tensorflow
 from tests.needs import needs
 
 # How long an example takes says more about the machine than about the code.
@@ -45,3 +46,5 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _traced[TRACED] = os.environ.pop(TRACED)
     if item.get_closest_marker("no_cover") is None:
         os.environ.update(_traced)
+    if item.get_closest_marker("tf") is not None:
+        import_tensorflow()  # as edgepack does, which is faster than as tests may do
