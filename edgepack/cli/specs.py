@@ -1,4 +1,4 @@
-"""``edgepack targets|recipes|devices|calibration list|show|check``."""
+"""``edgepack targets|recipes|devices|calibration list|show|check``, and the bench's commands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgepack.cli import bench
 from edgepack.cli.app import tell
 from edgepack.cli.options import as_json, folder_option
 from edgepack.errors import EdgepackError, SpecError
@@ -138,4 +139,6 @@ def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 targets = _group("targets", Target, "Kinds of hardware: what they run, hold and must meet.")
 recipes = _group("recipes", Recipe, "What is done to a model, and the scheme it is exported in.")
 devices = _group("devices", Device, "Devices on the bench and how to reach them.")
+for command in (bench.up, bench.down, bench.status):
+    devices.add_command(command)
 calibration = _group("calibration", Dataset, "Data descriptions for calibration and evaluation.")

@@ -87,7 +87,7 @@ def serving(address: str, timeout_s: float) -> AdbServer:
                 "put the adb that started it first in PATH, or end it: `adb kill-server`",
             )
         return AdbServer(adb=adb, port=usual, own=False)
-    server = AdbServer(adb=adb, port=_free_port(), own=True)
+    server = AdbServer(adb=adb, port=free_port(), own=True)
     said = server.ask("start-server", timeout_s=timeout_s)
     if _version(server.port) is None:
         raise LinkError(f"adb cannot start its server: {said}")
@@ -168,7 +168,7 @@ def _own_version(adb: str, timeout_s: float) -> int:
     return int(found[1])
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that nobody listens on, outside those where adb looks for emulators."""
     while True:
         with socket.socket() as probe:

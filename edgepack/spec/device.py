@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgepack.spec.fields import FORBID, Positive, Text
+from edgepack.spec.fields import FORBID, NotNegative, Positive, Text
 
 WORKSPACES = {"adb": "/data/local/tmp/edgepack"}
 
@@ -17,7 +17,8 @@ class DeviceOptions:
     ``python`` is the interpreter there; ``key`` a private key file; ``known_hosts`` a file
     that is read beside the user's own; ``workspace`` where jobs may write (on a phone
     /data/local/tmp/edgepack, elsewhere /tmp/edgepack, where it is None); ``connect_seconds`` and
-    ``call_seconds`` the deadlines of connecting and of each call.
+    ``call_seconds`` the deadlines of connecting and of each call; ``lock_seconds`` how long to
+    wait while somebody else measures there.
     """
 
     __pydantic_config__ = FORBID
@@ -28,6 +29,7 @@ class DeviceOptions:
     runtime: str | None = None
     connect_seconds: Positive = 15.0
     call_seconds: Positive = 120.0
+    lock_seconds: NotNegative = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,8 @@ class Device:
     """One device; the TOML file's stem is ``id``.
 
     ``address`` is ``[user@]host[:port]`` for ssh; for adb a serial number, ``host:port``, or
-    nothing where one phone alone is plugged in.
+    nothing where one phone alone is plugged in. ``board`` is the emulated board that it is: the
+    bench boots it, and knows its address.
     """
 
     __pydantic_config__ = FORBID
@@ -46,10 +49,11 @@ class Device:
     description: str = ""
     tags: tuple[str, ...] = ()
     emulated: bool = False
+    board: str = ""
     options: DeviceOptions = field(default_factory=DeviceOptions)
 
     def __post_init__(self) -> None:
-        if self.link == "ssh" and not self.address:
+        if self.link == "ssh" and not (self.address or self.board):
             raise ValueError("'address' is missing: link 'ssh' needs [user@]host[:port]")
 
     @property

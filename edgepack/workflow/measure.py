@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from edgepack.bench.hold import holding
 from edgepack.errors import DataError, EdgepackError, ModelError, SpecError
 from edgepack.files import sha256
 from edgepack.graph.facts import facts
@@ -112,14 +112,15 @@ def measure_all(asked: Request) -> Iterator[Measurement]:
         for device in asked.devices
     ]
     for device, target in zip(asked.devices, targets, strict=True):
-        for subject in chosen:
-            if isinstance(subject, Spoiled):
-                found = _failed(subject, device)
-            else:
-                found = _one(asked, subject, device, _protocol(target), target)
-            yield found
-            if found.status == "interrupted":
-                raise KeyboardInterrupt
+        with holding(device) as reached:
+            for subject in chosen:
+                if isinstance(subject, Spoiled):
+                    found = _failed(subject, device)
+                else:
+                    found = _one(asked, subject, device, reached, _protocol(target), target)
+                yield found
+                if found.status == "interrupted":
+                    raise KeyboardInterrupt
     if damaged:
         raise damaged[0]
 
@@ -192,8 +193,14 @@ def _protocol(target: Target) -> Protocol:
 
 
 def _one(
-    asked: Request, subject: Subject, device: Device, protocol: Protocol, target: Target
+    asked: Request,
+    subject: Subject,
+    device: Device,
+    reached: Callable[[], Device],
+    protocol: Protocol,
+    target: Target,
 ) -> Measurement:
+    """One cell; ``reached`` gives the device as it can be reached just now."""
     pack = subject.stored.pack if subject.stored else None
     key = stage_key(
         "measurement",
@@ -221,7 +228,7 @@ def _one(
         subject, target, given=asked.inputs, count=protocol.golden_samples, seed=asked.seed
     )
     found = take.take(
-        partial(session, device, subject.path, asked.runner),
+        lambda: session(reached(), subject.path, asked.runner),
         replace(blank, notes=notes),
         golden,
         protocol,

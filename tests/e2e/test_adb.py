@@ -111,7 +111,7 @@ def test_a_phone_that_is_unplugged_between_calls(tmp_path):
 @pytest.fixture
 def foreign(phone, monkeypatch, tmp_path) -> Iterator[int]:
     """Somebody's ADB server with our phone in it, at the usual place for this test."""
-    port = adb_server._free_port()
+    port = adb_server.free_port()
     environment = {**os.environ, adb_server.PORT: str(port), "ADB_MDNS": "0"}
     adb = adb_server.binary()
     subprocess.run([adb, "start-server"], env=environment, check=True, capture_output=True)
@@ -165,7 +165,7 @@ def test_a_foreign_server_of_another_version_is_left_alone(monkeypatch, tmp_path
 
 
 def test_no_phone_and_no_adb(monkeypatch, tmp_path):
-    monkeypatch.setenv(adb_server.PORT, str(adb_server._free_port()))
+    monkeypatch.setenv(adb_server.PORT, str(adb_server.free_port()))
     assert "adb sees no phone" in failure(Device(id="p", target="t", link="adb")).message
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(__import__("sys").modules, "adbutils", None)
