@@ -22,11 +22,12 @@ LINKS: Mapping[str, str] = {
     "ssh": "edgepack.links.ssh:connect",
 }
 
-MAKE_FOLDER = """
+MAKE_ROOT = """
 umask 077
 mkdir -p -- "$1" || exit
-if test -O "$1" || test -k "$1"; then mkdir -- "$2"; else echo "$1 is another user's" >&2; false; fi
+if ! test -O "$1" && ! test -k "$1"; then echo "$1 is another user's" >&2; exit 1; fi
 """
+MAKE_FOLDER = MAKE_ROOT + 'mkdir -- "$2"'
 """Programs run from there: nobody else may be able to exchange the folder."""
 
 
