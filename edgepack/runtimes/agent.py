@@ -3,12 +3,12 @@
 ``python3 agent.py REQUEST.json`` (``-``: stdin) writes one JSON object to stdout, all chatter
 to stderr. It needs Python 3.8, numpy and one runtime, and imports nothing else of edgepack.
 
-A request: ``model`` (path), ``inputs`` (npz: arr_0, arr_1, … in the order of the first
-subgraph's inputs, each (N, *full tensor shape) in the tensor's own dtype), ``outputs`` (npz to
-write in the same layout, or null), ``runtime`` (``litert``, ``tflite-runtime``, ``tflm`` or
-null: the first there), ``threads`` (0: one a core), ``predict`` (true: each sample once, no
-burst), and for a burst ``warmup_runs warmup_seconds runs min_seconds max_seconds``. With
-``probe`` (true) and ``runtime`` alone it only says which runtime would run.
+A request: ``model`` (path), ``inputs`` (npz: arr_0, arr_1, … in the order of the first subgraph's
+inputs, each (N, *full tensor shape) in the tensor's own dtype), ``outputs`` (npz to write likewise,
+or null), ``runtime`` (``litert``, ``tflite-runtime``, ``tflm`` or null: the first there),
+``threads`` (0: one a core), ``predict`` (true: each sample once, no burst), and for a burst
+``warmup_runs warmup_seconds runs min_seconds max_seconds``. With ``probe`` (true) and ``runtime``
+alone it only says which runtime would run.
 A failure is ``{"error": …, "kind": …}`` beside what was measured before it, with exit code 1;
 ``kind`` is one of no-numpy, no-runtime, request, inputs, load, allocate, invoke, outputs.
 """
@@ -101,9 +101,10 @@ class LiteSession:
                 staged("inputs", lite.resize_tensor_input, detail["index"], shape)
         staged("allocate", lite.allocate_tensors)
         self.lite, self.invoke, self.reset = lite, lite.invoke, lite.reset_all_variables
-        self.inputs = [
-            (d["index"], tuple(d["shape"]), d["dtype"]) for d in lite.get_input_details()
-        ]
+        if "VAR_HANDLE" in self.nodes():  # what it names is beyond the reach of a reset
+            self.reset = lambda: LiteSession.__init__(self, kind, content, threads, shapes)
+        details = lite.get_input_details()
+        self.inputs = [(d["index"], tuple(d["shape"]), d["dtype"]) for d in details]
         self.outputs = [detail["index"] for detail in lite.get_output_details()]
 
     def feed(self, sample: list[Any]) -> None:
@@ -115,14 +116,16 @@ class LiteSession:
         """Copies of the output tensors."""
         return [self.lite.get_tensor(index) for index in self.outputs]
 
+    def nodes(self) -> set[str]:
+        """The nodes' names, a delegate's too; none where this version does not say."""
+        wrapper: Any = getattr(self.lite, "_interpreter", None)
+        count = wrapper.NumNodes() if hasattr(wrapper, "NumNodes") else 0
+        return {wrapper.NodeName(node) for node in range(count)}
+
     def delegate(self) -> str:
         """``xnnpack`` where it took nodes: these wheels apply no other delegate by themselves."""
-        try:
-            wrapper = self.lite._interpreter
-            names = {wrapper.NodeName(node) for node in range(wrapper.NumNodes())}
-        except AttributeError:
-            return "unknown"
-        return "xnnpack" if "DELEGATE" in names else "none"
+        names = self.nodes()
+        return "xnnpack" if "DELEGATE" in names else "none" if names else "unknown"
 
 
 class MicroSession:
@@ -202,10 +205,7 @@ def infer(session: Any, samples: list[list[Any]]) -> list[Any]:
 
 
 def burst(session: Any, samples: list[Any], runs: int, least: float, most: float) -> list[float]:
-    """Microseconds of single inferences, until ``runs`` *and* ``least`` seconds, or ``most``.
-
-    Only the inference stands between two readings of the clock.
-    """
+    """Microseconds of single inferences, until ``runs`` *and* ``least`` seconds, or ``most``."""
     clock, invoke, feed, count = time.perf_counter_ns, session.invoke, session.feed, len(samples)
     taken: list[int] = []
     start = clock()
@@ -215,7 +215,7 @@ def burst(session: Any, samples: list[Any], runs: int, least: float, most: float
         while True:
             feed(samples[len(taken) % count])
             begin = clock()
-            invoke()
+            invoke()  # only this stands between two readings of the clock
             end = clock()
             taken.append(end - begin)
             if end >= limit or (end >= enough and len(taken) >= runs):
@@ -251,11 +251,10 @@ def answer(request: dict[str, Any], reply: dict[str, Any]) -> None:
     if request.get("probe"):
         return
     stacks = read_inputs(request["inputs"])
-    shapes = [stack.shape[1:] for stack in stacks]
     threads = request.get("threads", 1) or os.cpu_count() or 1
     since_load, before = forget_peak(), memory("VmRSS")
     content, start = staged("load", Path(request["model"]).read_bytes), time.perf_counter_ns()
-    session = opened(content, threads, shapes)
+    session = opened(content, threads, [stack.shape[1:] for stack in stacks])
     reply["init_us"] = (time.perf_counter_ns() - start) / 1e3
     reply["runtime"].update(threads=session.threads, delegate=session.delegate())
     samples = checked(session, stacks)

@@ -19,6 +19,7 @@ from edgepack.runtimes import agent, state
 from tests.needs import needs
 from tests.unit.graph import flatbuffers
 from tests.unit.graph.flatbuffers import model, operator, subgraph, tensor
+from tests.unit.graph.models import counter
 
 
 @pytest.fixture
@@ -305,6 +306,18 @@ def test_what_a_kernel_may_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_text", denied)
     assert agent.memory("VmRSS") is None
     assert agent.forget_peak() is False
+
+
+def test_each_sample_starts_anew_where_variables_are_kept_by_name(
+    request_: dict[str, Any], tmp_path: Path
+) -> None:
+    ones = np.ones((3, 1, 2), np.float32)
+    (tmp_path / "counter.tflite").write_bytes(counter())
+    request_["model"] = str(tmp_path / "counter.tflite")
+    request_["inputs"] = str(samples(tmp_path / "ones.npz", ones))
+    reply_to(request_)
+    with np.load(request_["outputs"]) as archive:
+        assert archive["arr_0"].tolist() == ones.tolist()
 
 
 def test_a_runtime_that_hides_its_nodes_has_an_unknown_delegate() -> None:
