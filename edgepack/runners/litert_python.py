@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.errors import EdgepackError, LinkError, MeasureError
-from edgepack.links.link import Completed, Link, checked, last_line
-from edgepack.records import MeasuredMemory, RuntimeRecord
-from edgepack.runners.runner import Burst
-from edgepack.runtimes import agent, child, delivery, state
+from edgepack.links.cache import delivered
+from edgepack.links.link import Link, checked, last_line
+from edgepack.records import RuntimeRecord
+from edgepack.runners import replies
+from edgepack.runners.replies import Reply
+from edgepack.runners.runner import Abilities, Burst, check_arch
+from edgepack.runtimes import agent, delivery, state, tables
 from edgepack.spec.device import Device
 from edgepack.spec.target import Protocol
 
@@ -27,15 +29,18 @@ log = logging.getLogger(__name__)
 DELIVERED = {"litert": "litert-2.3", "tflite-runtime": "tflite-runtime-2.14"}
 """The runtime that is delivered where a device has none of that name."""
 
-CHUNK_BYTES = 16 << 20
 UNPACK = """
-import sys, tarfile
-with tarfile.open(sys.argv[1]) as bundle:
+import os, sys, tarfile
+packed, folder, part = sys.argv[1:]
+with tarfile.open(packed) as bundle:
     for member in bundle:
         if not member.isfile() or member.name[0] == "/" or ".." in member.name.split("/"):
             sys.exit("unsafe member: " + member.name)
-        bundle.extract(member, sys.argv[2])
+        bundle.extract(member, part)
+os.rename(part, folder)
+os.remove(packed)
 """
+"""Unpacks below the job's own folder; in the cache a bundle appears whole or not at all."""
 HINTS = {
     "load": "`edgepack inspect` says what the model needs",
     "allocate": "`edgepack inspect` says which operators the model needs",
@@ -46,6 +51,7 @@ HINTS = {
 class AnyPython:
     """The first runtime that the device's Python has; else the first that can be delivered."""
 
+    abilities = Abilities(name="litert-python or tflite-runtime-python")
     names: tuple[str, ...] = ("litert", "tflite-runtime")
 
     def __init__(self, link: Link, device: Device, place: str) -> None:
@@ -54,7 +60,7 @@ class AnyPython:
         self._python = python_of(device)
         self._environment = {"PYTHONDONTWRITEBYTECODE": "1"}
         self._facts: dict[str, Any] = {}
-        self._runtime = ""
+        self._runtime = self._model = ""
         self._calls = 0
         self._inference_seconds = 0.05  # until a burst has told
 
@@ -63,10 +69,11 @@ class AnyPython:
         for module in (agent, state):
             self._send(Path(str(module.__file__)))
         self._facts = self._state()["device"]
+        check_arch(self.abilities, self._arch(), self._device.id)
         wanted = runtimes_of(self._device, self.names)
         reasons: list[str] = []
         self._runtime = self._found(wanted, reasons) or self._delivered(wanted, reasons)
-        self._link.put(model, f"{self._place}/model.tflite", timeout_s=self._seconds)
+        self._model = delivered(self._link, self._device.workspace, model, timeout_s=self._seconds)
 
     def about(self) -> dict[str, Any]:
         """What the device says of itself; see Runner."""
@@ -84,41 +91,27 @@ class AnyPython:
             "max_seconds": protocol.max_seconds,
         }
         reply, outputs, lost = self._ask(inputs, plan, 2 * protocol.max_seconds + self._seconds)
-        memory, after = reply.get("memory"), {}
-        if samples := reply.get("samples_us"):
-            self._inference_seconds = max(samples) / 1e6
+        after: dict[str, Any] = {}
+        if reply.samples_us:
+            self._inference_seconds = max(reply.samples_us) / 1e6
         if lost is None:
             try:
                 after = self._state()["now"]
             except EdgepackError as error:  # the samples are here: they must not be lost with it
                 lost = error
-        return Burst(
+        return replies.as_burst(
+            reply,
             runtime=self._record(reply),
-            samples_us=tuple(reply.get("samples_us", ())),
-            warmup_runs=reply.get("warmup_runs", 0),
-            init_us=reply.get("init_us"),
-            first_us=reply.get("first_us"),
-            memory=MeasuredMemory(
-                peak_rss_bytes=memory["peak_rss_bytes"], model_bytes=memory["model_bytes"]
-            )
-            if memory
-            else None,
-            outputs=tuple(outputs),
+            outputs=outputs,
             before=before,
             after=after,
             failure=self._failure(reply) or lost,
-            refused=reply.get("kind") in ("load", "allocate"),
         )
 
     def predict(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs of stacked samples; see Runner."""
         parts = []
-        count = len(inputs[0]) if inputs else 1
-        by_size = CHUNK_BYTES * count // max(1, sum(stack.nbytes for stack in inputs))
-        by_time = int(self._seconds / 4 / max(1e-9, self._inference_seconds))
-        step = max(1, min(by_size, by_time))
-        for start in range(0, count, step):
-            chunk = [stack[start : start + step] for stack in inputs]
+        for chunk in replies.chunks(inputs, self._seconds, self._inference_seconds):
             reply, outputs, lost = self._ask(chunk, {"predict": True}, self._seconds)
             if failure := self._failure(reply) or lost:
                 raise failure
@@ -129,9 +122,9 @@ class AnyPython:
         """The first runtime that the device's Python can load by itself."""
         for name in wanted:
             reply = self._run({"probe": True, "runtime": name}, self._seconds)
-            if "error" not in reply:
+            if reply.error is None:
                 return name
-            reasons.append(str(reply["error"]))
+            reasons.append(reply.error)
         return None
 
     def _delivered(self, wanted: Sequence[str], reasons: list[str]) -> str:
@@ -144,16 +137,23 @@ class AnyPython:
                 reasons.append(error.message)
                 hint = error.hint or hint
                 continue
-            log.info("sending %s to %s", archive.name, self._device.id)
-            packed, folder = f"{self._place}/{name}.tar.gz", f"{self._place}/{name}"
-            self._link.put(archive, packed, timeout_s=self._seconds)
-            argv = [self._python, "-c", UNPACK, packed, folder]
-            checked(self._link, argv, timeout_s=self._seconds)
-            self._environment["PYTHONPATH"] = folder
+            self._environment["PYTHONPATH"] = self._unpacked(archive)
             if self._found([name], reasons):
                 return name
             del self._environment["PYTHONPATH"]
         raise MeasureError(f"no runtime runs on {self._device.id}: {'; '.join(reasons)}", hint)
+
+    def _unpacked(self, archive: Path) -> str:
+        """The folder on the device with a bundle's content, kept for the next time."""
+        root = self._device.workspace
+        folder = f"{root}/cache/{archive.name.removesuffix('.tar.gz')}"
+        known = 'test -d "$1" && touch -- "$1"'
+        if self._link.run(["sh", "-c", known, "sh", folder], timeout_s=self._seconds).returncode:
+            log.info("sending %s to %s", archive.name, self._device.id)
+            packed = delivered(self._link, root, archive, timeout_s=self._seconds)
+            argv = [self._python, "-c", UNPACK, packed, folder, f"{self._place}/unpacked"]
+            checked(self._link, argv, timeout_s=self._seconds)
+        return folder
 
     def _described(self) -> delivery.DevicePython:
         facts = self._facts
@@ -164,10 +164,13 @@ class AnyPython:
         done = self._link.run([self._python, "-c", script], timeout_s=self._seconds)
         return delivery.DevicePython(
             version=(major, minor),
-            arch=delivery.arch(facts["machine"], facts["bits"]),
+            arch=self._arch(),
             glibc=(numbers[0], numbers[1]) if libc == "glibc" and len(numbers) == 2 else None,
             numpy=done.stdout.decode().strip() or None if done.returncode == 0 else None,
         )
+
+    def _arch(self) -> str:
+        return delivery.arch(self._facts["machine"], self._facts["bits"])
 
     def _send(self, file: Path) -> None:
         self._link.put(file, f"{self._place}/{file.name}", timeout_s=self._seconds)
@@ -182,18 +185,19 @@ class AnyPython:
             reason = last_line(done.stderr.decode(errors="replace"))
             raise MeasureError(
                 f"`{self._python}` does not run on {self._device.id}: {reason}",
-                "install python3 (3.8 or later) there, or set options.python in its TOML",
+                "install python3 (3.8 or later) there, set options.python in its TOML, or use "
+                "--runner litert-native, which needs none",
             ) from error
         return found
 
     def _ask(
         self, inputs: Sequence[NDArray[Any]], plan: dict[str, Any], seconds: float
-    ) -> tuple[dict[str, Any], list[NDArray[Any]], EdgepackError | None]:
+    ) -> tuple[Reply, list[NDArray[Any]], EdgepackError | None]:
         """The agent's reply to samples, its outputs, and what kept them from being fetched."""
         self._calls += 1
         given, taken = (f"{self._place}/{what}-{self._calls}.npz" for what in ("in", "out"))
         request = {
-            "model": f"{self._place}/model.tflite",
+            "model": self._model,
             "inputs": given,
             "outputs": taken,
             "runtime": self._runtime,
@@ -205,7 +209,7 @@ class AnyPython:
                 np.savez(file, *inputs)
             self._link.put(local, given, timeout_s=self._seconds)
             reply = self._run(request, seconds)
-            if "error" in reply:
+            if reply.error is not None:
                 return reply, [], None
             try:
                 self._link.get(taken, local, timeout_s=self._seconds)
@@ -216,47 +220,51 @@ class AnyPython:
                 outputs = [archive[f"arr_{index}"] for index in range(len(archive.files))]
         return reply, outputs, None
 
-    def _run(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _run(self, request: dict[str, Any], seconds: float) -> Reply:
         """The agent's reply; a crash becomes a reply that names the signal."""
         argv = [self._python, f"{self._place}/agent.py", "-"]
         content = json.dumps(request).encode()
         done = self._link.run(argv, timeout_s=seconds, env=self._environment, stdin=content)
-        try:
-            reply = json.loads(done.stdout)
-            if isinstance(reply, dict):
-                return reply
-        except ValueError:
-            pass
-        return {"error": crash(done), "kind": "crash"}
+        return replies.read(done, "agent")
 
-    def _record(self, reply: dict[str, Any]) -> RuntimeRecord | None:
-        found = reply.get("runtime", {})
-        if "delegate" not in found:
+    def _record(self, reply: Reply) -> RuntimeRecord | None:
+        found = reply.runtime
+        if found is None or found.threads is None or found.delegate is None:
             return None
         return RuntimeRecord(
-            name=found["name"],
-            version=found["version"],
-            threads=found["threads"],
-            delegate=found["delegate"],
-            runner=f"{found['name']}-python",
+            name=found.name,
+            version=found.version,
+            threads=found.threads,
+            delegate=found.delegate,
+            runner=f"{found.name}-python",
         )
 
-    def _failure(self, reply: dict[str, Any]) -> MeasureError | None:
-        if "error" not in reply:
+    def _failure(self, reply: Reply) -> MeasureError | None:
+        if reply.error is None:
             return None
-        message = f"{self._runtime} on {self._device.id}: {reply['error']}"
-        return MeasureError(message, HINTS.get(reply.get("kind", ""), ""))
+        message = f"{self._runtime} on {self._device.id}: {reply.error}"
+        return MeasureError(message, HINTS.get(reply.kind, ""))
 
 
 class LiteRTPython(AnyPython):
     """LiteRT's Python interpreter only."""
 
+    abilities = Abilities(
+        name="litert-python",
+        arches=tables.load(DELIVERED["litert"]).arches,
+        instead="tflite-runtime-python",
+    )
     names = ("litert",)
 
 
 class TFLiteRuntimePython(AnyPython):
     """The tflite-runtime package only."""
 
+    abilities = Abilities(
+        name="tflite-runtime-python",
+        arches=tables.load(DELIVERED["tflite-runtime"]).arches,
+        instead="litert-python",
+    )
     names = ("tflite-runtime",)
 
 
@@ -270,15 +278,3 @@ def runtimes_of(device: Device, names: tuple[str, ...]) -> tuple[str, ...]:
     """The runtimes to look for: the device's own choice first, where the runner allows it."""
     chosen = [name for name in names if (device.options.runtime or "").startswith(name)]
     return tuple(chosen) or names
-
-
-def crash(done: Completed) -> str:
-    """What a process that left no reply died of, in one line."""
-    stderr = done.stderr.decode(errors="replace")
-    if not 128 < done.returncode < 128 + signal.NSIG:
-        return f"the agent ended with code {done.returncode}: {last_line(stderr)}"
-    name = child.signal_name(done.returncode - 128)
-    epitaph = signal.strsignal(done.returncode - 128) or name  # the shell's, which says no more
-    words = last_line("\n".join(line for line in stderr.splitlines() if epitaph not in line))
-    why = ", perhaps for want of memory" if name == "SIGKILL" else ""
-    return f"crashed with {name}{why}: {words}"

@@ -7,22 +7,45 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from typing import Protocol as Structure
 
 from numpy.typing import NDArray
 
-from edgepack.errors import EdgepackError, SpecError
+from edgepack.errors import EdgepackError, MeasureError, SpecError
+from edgepack.links.alone import alone
 from edgepack.links.link import Link, connect, workspace
 from edgepack.records import MeasuredMemory, RuntimeRecord
 from edgepack.spec.device import Device
 from edgepack.spec.target import Protocol
 
 RUNNERS: Mapping[str, str] = {
+    "litert-native": "edgepack.runners.litert_native:LiteRTNative",
     "litert-python": "edgepack.runners.litert_python:LiteRTPython",
     "tflite-runtime-python": "edgepack.runners.litert_python:TFLiteRuntimePython",
 }
 DEFAULT = "edgepack.runners.litert_python:AnyPython"
+DEFAULTS: Mapping[str, str] = {"adb": RUNNERS["litert-native"]}
+"""The runner where none is named, by the device's link: phones have no Python."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """What a runner can do; None is whatever its runtime can.
+
+    ``dtypes`` are those of a model's inputs and outputs. ``threads`` is the most it can use.
+    ``variables`` says whether it takes tensors that keep state, ``per_op`` whether it tells the
+    time of single operators. ``instead`` is the runner to name for another arch.
+    """
+
+    name: str
+    arches: tuple[str, ...] | None = None
+    dtypes: frozenset[str] | None = None
+    threads: int | None = None
+    delegates: tuple[str, ...] = ("xnnpack",)
+    variables: bool = True
+    per_op: bool = False
+    instead: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +76,8 @@ class Runner(Structure):
     Every call raises LinkError where the device is lost.
     """
 
+    abilities: ClassVar[Abilities]
+
     def prepare(self, model: Path) -> None:
         """Find or deliver the runtime, and send the model. Raises MeasureError where it can't."""
         ...
@@ -70,11 +95,21 @@ class Runner(Structure):
         ...
 
 
-def place_of(runner: str | None) -> str:
-    """Where a runner's class stands; None is the best that a device has. Raises SpecError."""
+def check_arch(abilities: Abilities, arch: str, device: str) -> None:
+    """Raises MeasureError where a runner does not run on a device of that arch."""
+    if abilities.arches is not None and arch not in abilities.arches:
+        raise MeasureError(
+            f"{abilities.name} does not run on {device}: it is {arch}, not one of "
+            + ", ".join(abilities.arches),
+            f"use the runner {abilities.instead}",
+        )
+
+
+def place_of(runner: str | None, link: str = "") -> str:
+    """Where a runner's class stands; None is the best for a link. Raises SpecError."""
     if runner is not None and runner not in RUNNERS:
         raise SpecError(f"no runner has the id '{runner}'", "known: " + ", ".join(RUNNERS))
-    return RUNNERS[runner] if runner else DEFAULT
+    return RUNNERS[runner] if runner else DEFAULTS.get(link, DEFAULT)
 
 
 @contextmanager
@@ -84,13 +119,17 @@ def session(device: Device, model: Path, runner: str | None = None) -> Iterator[
     ``runner`` None is the best that the device has. Raises SpecError for an unknown runner,
     LinkError where the device cannot be reached, MeasureError where no runtime runs there.
     """
-    module, _, attribute = place_of(runner).partition(":")
+    module, _, attribute = place_of(runner, device.link).partition(":")
     link: Link = connect(device)
     try:
         seconds = device.options.call_seconds
-        with workspace(link, device.workspace, timeout_s=seconds) as place:
+        root, patience = device.workspace, device.options.lock_seconds
+        with (
+            alone(link, root, timeout_s=seconds, wait_s=patience) as held,
+            workspace(held, root, timeout_s=seconds) as place,
+        ):
             opened: Runner = getattr(importlib.import_module(module), attribute)(
-                link, device, place
+                held, device, place
             )
             opened.prepare(model)
             yield opened

@@ -14,8 +14,9 @@ import pytest
 from edgepack.errors import LinkError, MeasureError, SpecError
 from edgepack.links.link import Completed
 from edgepack.links.local import LocalLink
-from edgepack.runners import litert_python
-from edgepack.runners.litert_python import AnyPython, crash, python_of, runtimes_of
+from edgepack.runners import litert_python, replies
+from edgepack.runners.litert_python import AnyPython, python_of, runtimes_of
+from edgepack.runners.replies import crash
 from edgepack.runners.runner import RUNNERS, session
 from edgepack.runtimes import delivery
 from edgepack.spec.device import Device, DeviceOptions
@@ -85,14 +86,16 @@ def test_a_whole_session(here: Device, relu: Path, runner: str | None) -> None:
     assert "load" in found.before
     assert "load" in found.after
     assert predicted.tolist() == found.outputs[0].tolist() == [[[0, 2]], [[3, 0]], [[5, 6]]]
-    assert list(Path(here.workspace).iterdir()) == []
+    (cache,) = Path(here.workspace).iterdir()
+    (model,) = cache.iterdir()
+    assert (cache.name, model.read_bytes()) == ("cache", relu.read_bytes())
 
 
 def test_many_samples_travel_in_chunks(
     prepared: tuple[AnyPython, Frail], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner, link = prepared
-    monkeypatch.setattr(litert_python, "CHUNK_BYTES", 2 * SAMPLES[0][0].nbytes)
+    monkeypatch.setattr(replies, "CHUNK_BYTES", 2 * SAMPLES[0][0].nbytes)
     before = len(link.seen)
     assert runner.predict(SAMPLES)[0].tolist() == [[[0, 2]], [[3, 0]], [[5, 6]]]
     agents = [argv for argv in link.seen[before:] if argv[1].endswith("agent.py")]
@@ -117,7 +120,7 @@ def test_an_unknown_runner_is_named(here: Device, relu: Path) -> None:
 
 
 def test_a_failure_on_the_device_is_kept_with_its_kind(
-    here: Device, tmp_path: Path, prepared: tuple[AnyPython, Frail]
+    here: Device, prepared: tuple[AnyPython, Frail]
 ) -> None:
     runner, _ = prepared
     wrong = [np.zeros((1, 3), np.int8)]
@@ -128,7 +131,8 @@ def test_a_failure_on_the_device_is_kept_with_its_kind(
     assert found.runtime is not None
     with pytest.raises(MeasureError, match="litert on here: input 0 wants"):
         runner.predict(wrong)
-    (tmp_path / "job" / "model.tflite").write_bytes(b"garbage" * 9)
+    (model,) = Path(here.workspace).glob("cache/*")
+    model.write_bytes(b"garbage" * 9)
     found = runner.burst(SAMPLES, QUICK)
     assert (found.refused, found.runtime) == (True, None)
 
@@ -178,7 +182,7 @@ def test_a_reply_that_is_none(prepared: tuple[AnyPython, Frail], answer: bytes) 
     ],
 )
 def test_what_a_process_died_of(code: int, stderr: bytes, message: str) -> None:
-    assert crash(Completed(returncode=code, stdout=b"", stderr=stderr)) == message
+    assert crash(Completed(returncode=code, stdout=b"", stderr=stderr), "agent") == message
 
 
 NOTHING = (1, json.dumps({"error": "litert: absent", "kind": "no-runtime"}).encode(), b"")
@@ -216,7 +220,8 @@ def test_a_bundle_that_does_not_load_there(
     runner = AnyPython(link, here, str(place))
     with pytest.raises(MeasureError, match="no runtime runs on here"):
         runner.prepare(relu)
-    assert (place / "litert" / "package" / "module.py").is_file()
+    (unpacked,) = Path(here.workspace).glob("cache/*")
+    assert (unpacked / "package" / "module.py").is_file()
     assert "PYTHONPATH" not in runner._environment
 
 
@@ -228,7 +233,14 @@ def test_a_bundle_with_an_unsafe_member_is_refused_on_the_device(tmp_path: Path)
         archive = tmp_path / "evil.tar"
         with tarfile.open(archive, "w") as members:
             members.addfile(tarfile.TarInfo(name), io.BytesIO())
-        argv = [sys.executable, "-c", litert_python.UNPACK, str(archive), str(tmp_path / "out")]
+        argv = [
+            sys.executable,
+            "-c",
+            litert_python.UNPACK,
+            str(archive),
+            f"{tmp_path}/to",
+            f"{tmp_path}/out",
+        ]
         done = LocalLink().run(argv, timeout_s=20)
         assert done.returncode == 1
         assert b"unsafe member" in done.stderr
