@@ -15,7 +15,7 @@ from edgepack.records import Measurement
 @click.command()
 @click.argument("artefact", metavar="FILE.tflite|DIR", type=click.Path(path_type=Path))
 @click.option("--device", "devices", multiple=True, required=True, metavar="ID", help="Or a path.")
-@click.option("--runner", metavar="NAME", help="Default: the best that the device has.")
+@click.option("--runner", metavar="NAME", help="Default: native on phones, else by Python.")
 @options.evaluation
 @click.option(
     "--inputs",

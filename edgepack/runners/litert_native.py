@@ -150,7 +150,7 @@ class LiteRTNative:
         pairs = [(self._kept(file), f"{self._place}/{file.name}") for file in files]
         argv = ["sh", "-c", LINK, "sh", *(path for pair in pairs for path in pair)]
         checked(self._link, argv, timeout_s=self._seconds)  # the names that the loader looks for
-        starter = [self._kept(loader, run=True), "--library-path", self._place, program]
+        starter = building.started(self._kept(loader, run=True), self._place, program)
         reply = self._run(starter, ["probe=1"], self._seconds)
         if reply.error is not None:
             reasons.append(f"with the one that was sent: {reply.error}")

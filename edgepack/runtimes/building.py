@@ -133,6 +133,11 @@ def libc(arch: str) -> list[Path]:
     return found
 
 
+def started(loader: str, folder: str, program: str) -> list[str]:
+    """How a loader on a device starts a program with the libraries in a folder there."""
+    return [loader, "--library-path", folder, program]
+
+
 def sources() -> list[Path]:
     """The files that make up the program."""
     kinds = {".c", ".h", ".txt"}

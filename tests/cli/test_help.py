@@ -13,7 +13,7 @@ import pytest
 from edgepack.cli.app import COMMANDS, cli, run
 
 ROOT = Path(__file__).parents[2]
-OTHER_PROGRAMS = {"delivery.py", "state.py"}  # they call pip and dpkg
+OTHER_PROGRAMS = {"building.py", "delivery.py", "state.py"}  # they call cmake, pip and dpkg
 HEAVY = ("tensorflow", "keras", "numpy", "pydantic", "rich", "paramiko", "jinja2")
 
 
