@@ -39,7 +39,6 @@ def test_a_burst(program: Program) -> None:
 
 def test_seconds_rule_over_runs(program: Program) -> None:
     reply, _ = program.ask(RELU, SAMPLES, runs=1, min_seconds=0.2, max_seconds=20)
-    assert sum(reply["samples_us"]) < 200_000 < 1e6 * 20
     assert len(reply["samples_us"]) > 10
     reply, _ = program.ask(RELU, SAMPLES, runs=100_000_000, min_seconds=0, max_seconds=0.1)
     assert 0 < len(reply["samples_us"]) < 100_000_000
