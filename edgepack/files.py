@@ -82,7 +82,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Write ``content`` as UTF-8 to ``path`` as a whole or not at all."""
-    write_bytes(path, content.encode())
+    write_bytes(path, encoded(content))
+
+
+def encoded(text: str) -> bytes:
+    """Text as UTF-8; a byte of a file's name that is none becomes what JSON writes: ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def strict(value: Any) -> Any:

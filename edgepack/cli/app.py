@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import logging
 import os
 import signal
@@ -18,10 +19,12 @@ from types import FrameType
 
 import click
 
-from edgepack.errors import EdgepackError, SpecError
+from edgepack.errors import EdgepackError, ModelError, SpecError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 ROOM = "make room, or choose another place; TMPDIR says where temporary files go"
+
+SMALLER = "a smaller --shape, a smaller model or a machine with more memory"
 
 # name → (module:attribute, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -112,6 +115,11 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return 0
+    except MemoryError as error:
+        if debug:
+            traceback.print_exc()
+        tell(ModelError(f"not enough memory on this machine: {error or 'it is used up'}", SMALLER))
+        return ModelError.code
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             tell(
@@ -146,6 +154,8 @@ def _open_closed_streams() -> None:
                 os.dup2(null, number)
                 os.close(null)
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold what is no UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _forget_stdout() -> None:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from edgepack.files import encoded
+
 
 @contextmanager
 def data_stdout() -> Iterator[Callable[[str], None]]:
@@ -19,7 +21,7 @@ def data_stdout() -> Iterator[Callable[[str], None]]:
     os.dup2(2, 1)
 
     def write(text: str) -> None:
-        content = text.encode()
+        content = encoded(text)
         while content:
             content = content[os.write(real, content) :]
 

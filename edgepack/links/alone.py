@@ -24,7 +24,8 @@ from edgepack.links.link import MAKE_ROOT, Completed, Link, checked, last_line
 LEASE_SECONDS = 900
 """How long a lock of a machine that was lost keeps others away."""
 MARGIN_SECONDS = 60
-POLL_SECONDS = 0.5
+POLL_SECONDS = 5.0
+"""Seldom: whoever asks takes time from the one who measures there."""
 TAKEN = 75
 TAKE = (
     MAKE_ROOT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,7 @@ def digest_of(path: Path) -> str:
     for file in files:
         if path.is_dir():
             name = file.relative_to(path).as_posix()
-            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+            digest.update(os.fsencode(f"{name}\0{file.stat().st_size}\0"))
         try:
             with file.open("rb") as opened:
                 while block := opened.read(1 << 20):

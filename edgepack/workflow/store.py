@@ -240,10 +240,17 @@ def _read(kind: type[T], path: Path) -> tuple[T, str]:
     hint = "remove it, or write it again with the command that wrote it"
     try:
         content = path.read_bytes()
-        return from_dict(kind, json.loads(content)), sha256(content)
+        return from_dict(kind, json.loads(content, parse_int=_integer)), sha256(content)
     except (OSError, ValueError, RecursionError) as error:
         what = "its fields are wrong" if isinstance(error, ValidationError) else str(error)
         raise SpecError(f"{path}: not a {kind.__name__.lower()} record: {what}", hint) from error
+
+
+def _integer(text: str) -> int:
+    """An integer that a count or a size can be. Raises ValueError: a float cannot hold others."""
+    if len(text) > 20:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 def _npz(golden: Golden) -> bytes:

@@ -105,8 +105,9 @@ def test_a_spoiled_target_is_not_taken_for_one_without_limits(copy, capfd):
         '{"path": "a\\u0000b"}',
         json.dumps({"path": "a" * 300}),
         '{"path": "../float32/tiny-float32.tflite"}',
+        '{"size_bytes": 1' + "0" * 400 + "}",
     ],
-    ids=["nested", "nul", "long", "outside"],
+    ids=["nested", "nul", "long", "outside", "astronomical"],
 )
 def test_hostile_records(text, copy, capfd):
     record = only(copy, "packs/*/*/float16/pack.json")

@@ -13,7 +13,8 @@ import pytest
 from edgepack.cli.app import COMMANDS, cli, run
 
 ROOT = Path(__file__).parents[2]
-OTHER_PROGRAMS = {"building.py", "delivery.py", "state.py"}  # they call cmake, pip and dpkg
+OTHER_PROGRAMS = {"apt.py", "building.py", "delivery.py", "image.py", "state.py"}
+"""They call apt, cmake, pip and dpkg."""
 HEAVY = ("tensorflow", "keras", "numpy", "pydantic", "rich", "paramiko", "jinja2")
 
 

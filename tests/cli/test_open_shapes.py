@@ -30,6 +30,10 @@ def test_the_hint_of_an_open_shape_works(tmp_path, capfd):
     assert pack["signature"]["inputs"][0]["shape"] == [1, 6, 6, 1]
     assert run([*argv, "--shape", "image=6,six"]) == 2
     assert "not like" in capfd.readouterr().err
+    assert run([*argv, "--shape", "image=1,600000,600000,1"]) in (3, 7)
+    told = capfd.readouterr().err
+    assert "bug in edgepack" not in told
+    assert [line for line in told.splitlines() if line.startswith("hint: ")]
 
 
 def test_two_specs_of_one_name_do_not_overwrite_each_other(tmp_path, tiny, capfd):

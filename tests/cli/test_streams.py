@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -39,3 +40,18 @@ def test_a_closed_stream_is_no_error(closed, tmp_path):
     )
     assert found.returncode == 0
     assert found.stderr == ""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_name_that_is_no_utf_8_is_told_as_it_can_be(form, tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff.tflite"
+    with open(path, "wb") as file:  # noqa: PTH123 - no Path holds bytes
+        file.write(convolution())
+    argv = [sys.executable, "-m", "edgepack", "inspect", path]
+    argv += ["--json"] if form == "json" else []
+    found = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+    if form == "json":
+        assert os.fsencode(json.loads(found.stdout)["file"]).endswith(b"\xff.tflite")
+    else:
+        assert r"\udcff.tflite" in found.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def digest(*paths: Path) -> str:
     alone = len(files) == 1 and not paths[0].is_dir()
     for name, path in files:
         if not alone:
-            found.update(f"{name}\0{path.stat().st_size}\0".encode())
+            found.update(os.fsencode(f"{name}\0{path.stat().st_size}\0"))
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 found.update(block)
