@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
+from edgepack.bench import boards
 from edgepack.cli import bench
 from edgepack.cli.app import tell
 from edgepack.cli.options import as_json, folder_option
 from edgepack.errors import EdgepackError, SpecError
 from edgepack.files import to_json
+from edgepack.links import ssh_connect
 from edgepack.passes import rules
 from edgepack.runtimes import tables
 from edgepack.spec import library
@@ -119,6 +121,10 @@ def _complete(spec: Any, path: Path, targets: tuple[Path, ...]) -> None:
             rules.check(spec)
         elif isinstance(spec, Device):
             library.find(Target, spec.target, targets)
+            if spec.link == "ssh" and spec.address:
+                ssh_connect.split(spec.address)
+            if spec.board:
+                boards.find(spec.board)
         elif isinstance(spec, Target):
             library.find(Recipe, spec.default_recipe)
             for runtime in spec.runtimes:

@@ -115,7 +115,7 @@ def _base(base_id: str, path: Path, folders: Sequence[Path]) -> Path:
         candidate = folder / f"{base_id}.toml"
         if candidate.is_file() and candidate.resolve() != path.resolve():
             return candidate
-    known = paths(Target, (path.parent, *folders))
+    known = {name: at for name, at in paths(Target, folders).items() if name != path.stem}
     raise SpecError(
         f"{path}: extends '{base_id}', which is not a target",
         _nearest(base_id, known, "see `edgepack targets list`"),

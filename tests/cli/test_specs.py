@@ -103,3 +103,19 @@ def test_a_folder_of_targets_is_searched_first(tmp_path, capsys):
     )
     assert run(["targets", "show", "my-board", "--targets", str(tmp_path), "--json"]) == 0
     assert strict(capsys.readouterr().out)["name"] == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('link = "ssh"\naddress = "pi@board:99999"', "no such port: 99999"),
+        ('link = "ssh"\naddress = "pi@"', "not an SSH address"),
+        ('link = "adb"\nboard = "abacus"', "no emulated board has the id 'abacus'"),
+        ('link = "ssh"', "'address' is missing"),
+    ],
+)
+def test_a_device_that_cannot_be_reached_as_it_says(text, words, tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'target = "rpi4-64"\n{text}\n')
+    assert run(["devices", "check", str(path)]) == 2
+    assert words in capsys.readouterr().err

@@ -89,7 +89,7 @@ def test_the_least_that_each_kind_needs(kind, text):
             Device,
             DEVICE + '"a[b]" = 1',
             "a[b]",
-            "known keys: address, description, emulated, link, options, tags, target",
+            "known keys: address, board, description, emulated, link, options, tags, target",
         ),
     ],
 )
