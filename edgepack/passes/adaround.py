@@ -17,7 +17,7 @@ from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.channels import biased
 from edgepack.passes.constraints import Mask
 from edgepack.passes.fold import folded, plain
-from edgepack.passes.layers import has, kind, values, variable, weights
+from edgepack.passes.layers import has, kind, operator, values, variable, weights
 from edgepack.passes.network import Call, Network, read
 from edgepack.passes.walk import Batches, samples_of, side_by_side
 from edgepack.spec.fields import FORBID, Count, NotNegative, Positive
@@ -63,7 +63,7 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
         if why[call.name]:
             return
         bits = options.bits or grid.bits_of(call.layer, context.scheme)
-        task = _task(network, call, exact, rounded, bits, options, context.seed)
+        task = _task(network, call, exact, rounded, bits, options, context)
         affordable = MOST_PRODUCTS // (options.batch * task.weights.size)
         effort = rounding.Effort(
             iterations=max(min(options.iterations, affordable), 1),
@@ -107,7 +107,7 @@ def _task(
     rounded: Batches,
     bits: int,
     options: Options,
-    seed: int,
+    context: Context,
 ) -> rounding.Task:
     """What the layer is to answer, at positions drawn from all samples alike."""
     layer = call.layer
@@ -120,16 +120,17 @@ def _task(
     )
     most = max(MOST_BYTES // (4 * made.shape[0] * made.shape[1]), options.batch)
     each = -(-min(options.rows, most) // len(exact))
-    rng = np.random.default_rng((seed, 11, call.index))
+    rng = np.random.default_rng((context.seed, 11, call.index))
     taken: tuple[list[Any], list[Any]] = ([], [])
     for one, two in zip(exact, rounded, strict=True):
         chosen = patches.positions(layer, one.shape, each, rng)
         for part, x in zip(taken, (one, two), strict=True):
             part.append(patches.rows(layer, np.asarray(x, np.float32), chosen))
     before, after = (np.concatenate(part) for part in taken)
+    axes = (0, 1, 2) if operator(layer) in context.alike else (1,)
     return rounding.Task(
         weights=made,
-        step=grid.steps(made.astype(np.float64), (1,), bits).astype(np.float32),
+        step=grid.steps(made.astype(np.float64), axes, bits).astype(np.float32),
         top=grid.largest_integer(bits),
         bias=bias,
         inputs=after,

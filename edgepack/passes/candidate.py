@@ -67,7 +67,8 @@ class Costs:
 class Context:
     """What a pass works with.
 
-    ``teacher`` is the recipe's original Keras model. ``scheme`` is what the recipe exports in.
+    ``teacher`` is the recipe's original Keras model. ``scheme`` is what the recipe exports in;
+    the weights of the operators in ``alike`` then share one step a tensor.
     ``select`` says of a layer whether the step may touch it. ``train`` learns, ``calibration``
     is looked at, both without being judged by. ``checkpoint`` is a file that a training which
     was interrupted goes on from. ``channels`` is the multiple of channels that the target's
@@ -77,6 +78,7 @@ class Context:
     teacher: Any
     scheme: str
     select: Callable[[Any], bool]
+    alike: frozenset[str] = frozenset()
     seed: int = 0
     train: Data | None = None
     calibration: Data | None = None

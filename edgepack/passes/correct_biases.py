@@ -45,7 +45,7 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     for layer in (layer for layer in network.layers() if weights(layer)):
         name = next(call.name for call in network.calls if call.layer is layer)
         own = [c for c in made.constraints if c.layer == name]
-        found = {} if not plain(layer) else _rounded(layer, options.bits, context.scheme)
+        found = {} if not plain(layer) else _rounded(layer, options.bits, context)
         why = _refusal(network, layer, found, own, context)
         if why:
             skipped.append((name, why))
@@ -76,13 +76,13 @@ def apply(candidate: Candidate, options: Options, context: Context) -> Candidate
     )
 
 
-def _rounded(layer: Any, bits: int | None, scheme: str) -> dict[str, NDArray[np.float32]]:
+def _rounded(layer: Any, bits: int | None, context: Context) -> dict[str, NDArray[np.float32]]:
     """The layer's weights on their grids."""
     found = {}
     for name in weights(layer):
-        wide = bits or grid.bits_of(layer, scheme, name)
+        wide = bits or grid.bits_of(layer, context.scheme, name)
         stored = values(layer, name).astype(np.float64)
-        step = grid.steps(stored, shared_axes(layer, name), wide)
+        step = grid.steps(stored, shared_axes(layer, name, context.alike), wide)
         found[name] = grid.on_grid(stored, step, wide).astype(np.float32)
     return found
 

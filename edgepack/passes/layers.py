@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,15 @@ def is_depthwise(layer: Any, name: str = "kernel") -> bool:
     return kind(layer) in DEPTHWISE or name == "depthwise_kernel"
 
 
+def operator(layer: Any, name: str = "kernel") -> str:
+    """The operator of a flatbuffer that multiplies by that weight."""
+    if is_depthwise(layer, name):
+        return "DEPTHWISE_CONV_2D"
+    if kind(layer).endswith("Transpose"):
+        return "TRANSPOSE_CONV"
+    return "FULLY_CONNECTED" if kind(layer) in DENSE else "CONV_2D"
+
+
 def channel_axes(layer: Any, name: str = "kernel") -> tuple[int, ...]:
     """The axes of a weight that number output channels.
 
@@ -63,7 +73,12 @@ def channel_axes(layer: Any, name: str = "kernel") -> tuple[int, ...]:
     return (rank - 1,)
 
 
-def shared_axes(layer: Any, name: str = "kernel") -> tuple[int, ...]:
-    """The axes of a weight along which an output channel's weights lie."""
+def shared_axes(layer: Any, name: str = "kernel", alike: Collection[str] = ()) -> tuple[int, ...]:
+    """The axes of a weight along which one step is shared: those of an output channel.
+
+    All, where the layer's operator is in ``alike``.
+    """
     rank = len(variable(layer, name).shape)
+    if operator(layer, name) in alike:
+        return tuple(range(rank))
     return tuple(axis for axis in range(rank) if axis not in channel_axes(layer, name))

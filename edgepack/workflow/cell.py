@@ -93,7 +93,7 @@ def pack_cell(cell: Cell, source: Source) -> Pack:
             "export",
             model=source.model.sha256,
             inputs=[asdict(spec) for spec in source.model.inputs],
-            passes=chain(cell.recipe, cell.target, stepping)[-1] if stepping else None,
+            passes=chain(cell, stepping)[-1] if stepping else None,
             recipe=recipe_inputs(cell.recipe),
             calibration=calibration.digest if calibration else None,
             runtime=cell.runtime.id,
@@ -111,7 +111,7 @@ def pack_cell(cell: Cell, source: Source) -> Pack:
             raise cell.refused or source.problems[cell.place]
         model = source.model
         if stepping is not None:
-            made = compressed(cell.recipe, cell.target, stepping)
+            made = compressed(cell, stepping)
             model, blank = made.model, replace(blank, steps=made.steps)
             golden = replace(golden, outputs=predict(model, golden.inputs))
         started = time.monotonic()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgepack.errors import ModelError, SpecError
 from edgepack.events import step as progress
+from edgepack.export.suitable import method_of
 from edgepack.files import sha256
 from edgepack.model.convert import to_keras
 from edgepack.model.data import Data
@@ -20,12 +21,12 @@ from edgepack.passes.network import flattened
 from edgepack.passes.objective import objective
 from edgepack.passes.select import selector
 from edgepack.records import StepRecord
+from edgepack.runtimes.schemes import COMMON
 from edgepack.spec.recipe import Recipe
 from edgepack.spec.steps import Distillation, Step
-from edgepack.spec.target import Target
 from edgepack.workflow import figures
 from edgepack.workflow.figures import Figures
-from edgepack.workflow.job import Trust
+from edgepack.workflow.job import Cell, Trust
 from edgepack.workflow.keys import stage_key, versions
 from edgepack.workflow.shelf import Shelf
 
@@ -78,26 +79,27 @@ def layered(model: Model, trust: Trust) -> Model:
     return replace(found, keras=flat, inputs=model.inputs, outputs=model.outputs)
 
 
-def check(recipe: Recipe, target: Target, shop: Workshop) -> None:
-    """What can be known of a recipe before any of its steps runs.
+def check(cell: Cell, shop: Workshop) -> None:
+    """What can be known of a cell's recipe before any of its steps runs.
 
     Raises SpecError for a selection of no layer, ModelError for a model without a graph,
     DataError for labels that do not suit.
     """
+    recipe = cell.recipe
     rules.check(recipe)
     candidate = Candidate(model=shop.teacher.keras)
     for place, step in enumerate(recipe.steps):
         renamed = table.RENAMES.intersection(before.name for before in recipe.steps[:place])
         whole = replace(step, layers=None, types=()) if renamed else step
-        context = _context(recipe, whole, target, shop, candidate, None)
+        context = _context(cell, whole, shop, candidate, None)
         if step.train is not None:
             taught = step.distill or (Distillation() if step.name == "distill" else None)
             objective(candidate.model, replace(context, distill=taught))
 
 
-def chain(recipe: Recipe, target: Target, shop: Workshop) -> tuple[str, ...]:
+def chain(cell: Cell, shop: Workshop) -> tuple[str, ...]:
     """The key of what each step makes: of the model and all steps so far, and what they read."""
-    keys = []
+    recipe, keys = cell.recipe, []
     key = _root(shop)
     for step in recipe.steps:
         looks = step.name in table.LOOKS
@@ -110,37 +112,36 @@ def chain(recipe: Recipe, target: Target, shop: Workshop) -> tuple[str, ...]:
             train=train.digest if train is not None else None,
             calibration=shop.calibration.digest if looks and shop.calibration else None,
             scheme=recipe.scheme if step.name in table.SCHEME else None,
-            channels=target.channels if step.name in table.CHANNELS else None,
+            alike=sorted(_alike(cell)) if step.name in table.SCHEME else None,
+            channels=cell.target.channels if step.name in table.CHANNELS else None,
             seed=shop.seed,
         )
         keys.append(key)
     return tuple(keys)
 
 
-def compressed(recipe: Recipe, target: Target, shop: Workshop) -> Compressed:
-    """The model after the recipe's steps; those that are on the shelf are not run again.
+def compressed(cell: Cell, shop: Workshop) -> Compressed:
+    """The model after the steps of the cell's recipe; what is on the shelf is not made again.
 
     Raises what a pass raises: SpecError, ModelError, DataError.
     """
-    keys = chain(recipe, target, shop)
+    recipe, keys = cell.recipe, chain(cell, shop)
     _figures(_root(shop), shop.teacher, recipe, shop)
     done = shop.shelf.longest(keys)
     candidate = shop.shelf.get(keys[done - 1]) if done else Candidate(model=shop.teacher.keras)
     made = replace(shop.teacher, keras=candidate.model)
     for key, step in list(zip(keys, recipe.steps, strict=True))[done:]:
-        candidate = _stepped(recipe, step, target, shop, candidate, key)
+        candidate = _stepped(cell, step, shop, candidate, key)
         made = replace(shop.teacher, keras=candidate.model)
         _figures(key, made, recipe, shop)
     return Compressed(model=made, steps=_attributed(recipe, keys, candidate, made, shop))
 
 
-def _stepped(
-    recipe: Recipe, step: Step, target: Target, shop: Workshop, candidate: Candidate, key: str
-) -> Candidate:
+def _stepped(cell: Cell, step: Step, shop: Workshop, candidate: Candidate, key: str) -> Candidate:
     """The candidate after one step, kept on the shelf."""
     started = time.monotonic()
-    context = _context(recipe, step, target, shop, candidate, shop.shelf.checkpoint(key))
-    with progress(f"{recipe.id}: {step.name}"):
+    context = _context(cell, step, shop, candidate, shop.shelf.checkpoint(key))
+    with progress(f"{cell.recipe.id}: {step.name}"):
         after = table.apply(step, candidate, context)
     record = replace(after.steps[-1], seconds=round(time.monotonic() - started, 3))
     after = replace(after, steps=(*candidate.steps, record))
@@ -148,19 +149,24 @@ def _stepped(
     return after
 
 
+def _alike(cell: Cell) -> frozenset[str]:
+    """The operators whose weights the export gives one step a tensor."""
+    return method_of(cell.runtime, cell.recipe, COMMON, learned=False).per_tensor
+
+
 def _context(
-    recipe: Recipe,
+    cell: Cell,
     step: Step,
-    target: Target,
     shop: Workshop,
     candidate: Candidate,
     checkpoint: Path | None,
 ) -> Context:
     """What the step's pass works with: nothing that is not in the key of its result."""
-    looks = step.name in table.LOOKS
+    recipe, looks = cell.recipe, step.name in table.LOOKS
     return Context(
         teacher=shop.teacher.keras,
         scheme=recipe.scheme if step.name in table.SCHEME else "",
+        alike=_alike(cell) if step.name in table.SCHEME else frozenset(),
         select=selector(candidate.model, step),
         seed=shop.seed,
         train=shop.train if step.train is not None or looks else None,
@@ -168,7 +174,7 @@ def _context(
         training=step.train,
         distill=step.distill,
         cost=figures.Exporting(like=shop.teacher, allow_flex=recipe.allow_flex),
-        channels=target.channels if step.name in table.CHANNELS else 1,
+        channels=cell.target.channels if step.name in table.CHANNELS else 1,
         checkpoint=checkpoint,
         folder=Path(recipe.folder),
         code=shop.trust.code,

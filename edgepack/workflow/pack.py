@@ -117,7 +117,7 @@ def _workshop(
     with step("check the recipes' steps"):
         for cell in stepping:
             try:
-                check(cell.recipe, cell.target, shop)
+                check(cell, shop)
             except EdgepackError as error:
                 problems[cell.place] = error
     return shop, problems

@@ -7,6 +7,7 @@ import pytest
 
 from edgepack.errors import DataError, SpecError
 from edgepack.export import export
+from edgepack.export.suitable import method_of
 from edgepack.graph import constants
 from edgepack.graph.parse import parse
 from edgepack.passes import adaround, correct_biases, grid, patches, rounding
@@ -14,6 +15,7 @@ from edgepack.passes.candidate import Candidate, Context
 from edgepack.passes.constraints import Mask, Palette
 from edgepack.passes.layers import kind, shared_axes, values
 from edgepack.runtimes import tables
+from edgepack.runtimes.schemes import COMMON
 from edgepack.spec.recipe import Recipe
 from tests.graphs import GRAPHS, graph, settled
 from tests.tf.export_models import Samples, as_model
@@ -23,10 +25,13 @@ pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 QUICK = {"iterations": 40, "rows": 512, "batch": 64}
 
 
-def run(model, constraints=(), scheme="int4", samples=48, select=lambda layer: True, **options):
+def run(
+    model, constraints=(), scheme="int4", samples=48, select=lambda layer: True, alike=(), **options
+):
     context = Context(
         teacher=model,
         scheme=scheme,
+        alike=frozenset(alike),
         select=select,
         calibration=Samples(as_model(model), samples) if samples else None,
     )
@@ -115,12 +120,21 @@ def mixture():
     return settled(keras.Model(image, layers.Softmax(name="end")(x)))
 
 
-@pytest.mark.parametrize("scheme", ["int8", "int4", "int16x8"])
-def test_the_export_stores_the_learned_integers(scheme):
-    made = run(mixture(), scheme=scheme).model
-    model = as_model(made)
+@pytest.mark.parametrize(
+    ("scheme", "runtime", "alike"),
+    [
+        ("int8", "litert-2.3", set()),
+        ("int4", "litert-2.3", set()),
+        ("int16x8", "litert-2.3", set()),
+        ("int4", "tflm", {"FULLY_CONNECTED"}),
+    ],
+)
+def test_the_export_stores_the_learned_integers(scheme, runtime, alike):
     recipe = Recipe(id="it", scheme=scheme)
-    content = export(model, recipe, tables.load("litert-2.3"), Samples(model, 24)).content
+    assert method_of(tables.load(runtime), recipe, COMMON, learned=False).per_tensor == alike
+    made = run(mixture(), scheme=scheme, alike=alike).model
+    model = as_model(made)
+    content = export(model, recipe, tables.load(runtime), Samples(model, 24)).content
     stored = [
         (constants.values(tensor).astype(int), tensor)
         for tensor in parse(content, "it").main.tensors
@@ -130,7 +144,9 @@ def test_the_export_stores_the_learned_integers(scheme):
         layer = made.get_layer(name)
         bits = grid.bits_of(layer, scheme)
         kernel = values(layer).astype(np.float64)
-        wanted = np.rint(kernel / grid.steps(kernel, shared_axes(layer), bits)).astype(int)
+        wanted = np.rint(kernel / grid.steps(kernel, shared_axes(layer, alike=alike), bits)).astype(
+            int
+        )
         if kind(layer) == "DepthwiseConv2D":
             wanted = wanted.reshape(1, 3, 3, -1)
         else:

@@ -17,10 +17,19 @@ from tests.tf.test_network import answers
 pytestmark = [pytest.mark.tf, pytest.mark.no_cover]
 
 
-def run(model, constraints=(), scheme="int4", samples=True, select=lambda layer: True, **options):
+def run(
+    model,
+    constraints=(),
+    scheme="int4",
+    samples=True,
+    select=lambda layer: True,
+    alike=(),
+    **options,
+):
     context = Context(
         teacher=model,
         scheme=scheme,
+        alike=frozenset(alike),
         select=select,
         calibration=Samples(as_model(model), 48) if samples else None,
     )
@@ -60,6 +69,17 @@ def test_every_graph_comes_to_lie_on_the_export_s_grid(name, scheme):
             np.testing.assert_allclose(grid.on_grid(kernel, step, bits), kernel, rtol=1e-5)
     assert [t.name for t in made.model.inputs] == [t.name for t in model.inputs]
     assert made.steps[-1].changed
+
+
+def test_a_dense_layer_whose_export_has_one_step_comes_to_lie_on_that():
+    made = run(graph("residual"), alike={"FULLY_CONNECTED"}).model
+    dense = [layer for layer in made.layers if layer.__class__.__name__ == "Dense"]
+    assert dense
+    for layer in dense:
+        kernel = values(layer).astype(np.float64)
+        step = grid.steps(kernel, (0, 1), 4)
+        assert step.size == 1
+        np.testing.assert_allclose(grid.on_grid(kernel, step, 4), kernel, rtol=1e-5)
 
 
 def test_correcting_twice_changes_nothing_more():
