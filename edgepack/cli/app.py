@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("edgepack.cli.report:report", "Write the report of an output folder."),
     "targets": ("edgepack.cli.specs:targets", "Kinds of hardware: list, show, check."),
     "recipes": ("edgepack.cli.specs:recipes", "What is done to a model: list, show, check."),
-    "devices": ("edgepack.cli.specs:devices", "Devices on the bench: list, show, check."),
+    "devices": ("edgepack.cli.specs:devices", "Devices on the bench: list, show, check, probe."),
     "calibration": ("edgepack.cli.specs:calibration", "Data descriptions: list, show, check."),
 }
 

@@ -12,6 +12,7 @@ from edgepack.bench import boards
 from edgepack.cli import bench
 from edgepack.cli.app import tell
 from edgepack.cli.options import as_json, folder_option
+from edgepack.cli.probe import probe
 from edgepack.errors import EdgepackError, SpecError
 from edgepack.files import to_json
 from edgepack.links import ssh_connect
@@ -145,6 +146,6 @@ def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 targets = _group("targets", Target, "Kinds of hardware: what they run, hold and must meet.")
 recipes = _group("recipes", Recipe, "What is done to a model, and the scheme it is exported in.")
 devices = _group("devices", Device, "Devices on the bench and how to reach them.")
-for command in (bench.up, bench.down, bench.status):
+for command in (probe, bench.up, bench.down, bench.status):
     devices.add_command(command)
 calibration = _group("calibration", Dataset, "Data descriptions for calibration and evaluation.")
