@@ -32,6 +32,7 @@ Listener = Callable[[Event], None]
 Advance = Callable[..., None]
 """``advance(amount=1, detail=None)``: so much more is done; words stay until others come."""
 _listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
+_place: ContextVar[str] = ContextVar("place", default="")
 _ids = count(1)
 
 
@@ -46,9 +47,21 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 @contextmanager
+def within(place: str) -> Iterator[None]:
+    """Steps inside the block, in this context, tell ``place`` where their own name does not."""
+    token = _place.set(place)
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
+@contextmanager
 def step(name: str, total: int | None = None) -> Iterator[Advance]:
     """Announce a step; the yielded function adds to the amount done and says how it goes."""
     identity, done, words, started = next(_ids), 0, "", time.monotonic()
+    if (place := _place.get()) and place not in name.split():
+        name = f"{place}: {name}"
 
     def emit(kind: Literal["begin", "advance", "end"], failed: bool = False) -> None:
         event = Event(

@@ -14,7 +14,14 @@ from edgepack.records import Measurement
 
 @click.command()
 @click.argument("artefact", metavar="FILE.tflite|DIR", type=click.Path(path_type=Path))
-@click.option("--device", "devices", multiple=True, required=True, metavar="ID", help="Or a path.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    required=True,
+    metavar="ID",
+    help="Or a path, or tag:NAME for all that have a tag.",
+)
 @click.option("--runner", metavar="NAME", help="Default: native on phones, else by Python.")
 @options.evaluation
 @click.option(
@@ -23,6 +30,7 @@ from edgepack.records import Measurement
     help="Golden inputs: an .npz with one array (samples first) for each input.",
 )
 @options.seed
+@click.option("--resume", is_flag=True, help="Keep what is there and not stale.")
 @click.option("--allow-code", is_flag=True, help="Run Python named in data descriptions.")
 @options.folder_option("devices")
 @options.folder_option("targets")
@@ -34,12 +42,13 @@ def measure(
     evaluation: str | None,
     inputs: Path | None,
     seed: int,
+    resume: bool,
     allow_code: bool,
     devices_folders: tuple[Path, ...],
     targets_folders: tuple[Path, ...],
     as_json: bool,
 ) -> int:
-    """Run one model, or every pack of an output folder, on each device.
+    """Run one model, or every pack of an output folder, on each device; devices run at once.
 
     Without a pack, inputs are seeded and smooth, the same on host and device.
     """
@@ -59,6 +68,7 @@ def measure(
             allow_code=allow_code,
             devices_folders=devices_folders,
             targets_folders=targets_folders,
+            resume=resume,
         )
         done: list[Measurement] = []
         with finish(write, as_json, done, measurements_table) as outcome, shown():

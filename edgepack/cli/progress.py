@@ -64,4 +64,5 @@ def _print_end(event: Event) -> None:
     if event.kind == "end":
         outcome = "failed" if event.failed else "done"
         detail = f" ({event.detail})" if event.detail else ""
-        print(f"{event.name}: {outcome} in {event.seconds:.1f} s{detail}", file=sys.stderr)  # noqa: T201
+        # One write: several devices may end a step at once.
+        sys.stderr.write(f"{event.name}: {outcome} in {event.seconds:.1f} s{detail}\n")

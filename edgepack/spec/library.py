@@ -6,6 +6,7 @@ A file's stem is its id. A target may extend another, one level deep.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from edgepack.spec.recipe import Recipe
 from edgepack.spec.target import Target
 from edgepack.spec.toml import parse, read_table
 
+log = logging.getLogger(__name__)
 T = TypeVar("T", Target, Device, Recipe, Dataset)
 FOLDERS: Mapping[type, str] = {
     Target: "targets",
@@ -69,6 +71,27 @@ def find(kind: type[T], name: str, folders: Sequence[Path] = ()) -> T:
             _nearest(name, known, f"see `edgepack {FOLDERS[kind]} list`"),
         )
     return load(kind, known[name], folders)
+
+
+def tagged(tag: str, folders: Sequence[Path] = ()) -> list[Device]:
+    """Every known device with a tag, by id. Raises SpecError where nobody has it.
+
+    A file that is wrong is told in the log; it does not hide the others.
+    """
+    found: list[Device] = []
+    tags: set[str] = set()
+    for name, path in sorted(paths(Device, folders).items()):
+        try:
+            device = load(Device, path, folders)
+        except SpecError as error:
+            log.warning("device %s is left out: %s", name, error.message)
+            continue
+        tags.update(device.tags)
+        if tag in device.tags:
+            found.append(device)
+    if not found:
+        raise SpecError(f"no device has the tag '{tag}'", "known tags: " + ", ".join(sorted(tags)))
+    return found
 
 
 def load(kind: type[T], path: Path, folders: Sequence[Path] = ()) -> T:

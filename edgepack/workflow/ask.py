@@ -11,7 +11,7 @@ from edgepack.errors import ModelError, SpecError
 from edgepack.files import check_writable, exists
 from edgepack.spec.data import Dataset
 from edgepack.spec.device import Device
-from edgepack.spec.library import find
+from edgepack.spec.library import find, tagged
 from edgepack.spec.recipe import Recipe
 from edgepack.spec.target import Target
 from edgepack.workflow.job import Job, Trust
@@ -57,6 +57,15 @@ def job(
         resume=resume,
         shapes=shapes,
     )
+
+
+def devices(names: Sequence[str], folders: Sequence[Path] = ()) -> tuple[Device, ...]:
+    """The devices with these ids, paths or tags (``tag:NAME``), each once. Raises SpecError."""
+    found: list[Device] = []
+    for name in names:
+        tag = name.removeprefix("tag:")
+        found += tagged(tag, folders) if tag != name else [find(Device, name, folders)]
+    return distinct(found)
 
 
 def distinct(specs: Sequence[S]) -> tuple[S, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +36,26 @@ class Subject:
     signature: Signature
     digest: str
     stored: store.StoredPack | None = None
+
+
+class Goldens:
+    """Golden samples of each subject, made once and one at a time, whoever asks for them."""
+
+    def __init__(self, given: Path | None, seed: int) -> None:
+        self._given, self._seed = given, seed
+        self._made: dict[tuple[object, ...], tuple[take.Golden, tuple[str, ...]]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, subject: Subject, target: Target) -> tuple[take.Golden, tuple[str, ...]]:
+        """See ``golden_of``."""
+        count = target.measure.golden_samples
+        key = (subject.path, target.runtimes, count)
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = golden_of(
+                    subject, target, given=self._given, count=count, seed=self._seed
+                )
+            return self._made[key]
 
 
 def golden_of(

@@ -104,5 +104,6 @@ def preview(job: Job, measuring: Request | None) -> str:
 
 
 def _named(base: Path, name: str) -> str:
-    """An id as it is, a path relative to the plan's own folder."""
-    return str(base / name) if name.endswith(".toml") or "/" in name else name
+    """An id or a tag as it is, a path relative to the plan's own folder."""
+    path = not name.startswith("tag:") and (name.endswith(".toml") or "/" in name)
+    return str(base / name) if path else name
