@@ -1,10 +1,8 @@
 """Take one measurement: speed, memory, agreement, accuracy; what was had before a failure stays."""
 
-# ruff: noqa: D102 - the fields of Burst are described where they are made
-
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -13,69 +11,30 @@ from typing import Protocol as Structure
 
 from numpy.typing import NDArray
 
-from edgepack.errors import EdgepackError, LinkError
+from edgepack.errors import EdgepackError, LinkError, MeasureError
 from edgepack.events import step
 from edgepack.graph.values import unstacked
 from edgepack.measuring.agreement import agreement
-from edgepack.measuring.statistics import latency
+from edgepack.measuring.compare import Rival, interleaved
+from edgepack.measuring.meter import Meter, metered
+from edgepack.measuring.remarks import remarks
+from edgepack.measuring.session import Arrays, Burst, Session
+from edgepack.measuring.statistics import drift, latency, outliers
+from edgepack.measuring.sustain import sustain
 from edgepack.records import (
     DeviceRecord,
     ErrorRecord,
-    MeasuredMemory,
     Measurement,
     Quality,
-    RuntimeRecord,
     Status,
     TensorSpec,
+    ThreadRun,
 )
+from edgepack.runtimes.conditions import throttled
 from edgepack.spec.device import Device
 from edgepack.spec.target import Protocol
 
-Arrays = Sequence[NDArray[Any]]
 INTERRUPTED = 130
-THROTTLED_NOW = 0b1111
-"""The bits of a Raspberry Pi's ``get_throttled`` that speak of now: voltage, clock, heat."""
-
-
-class Burst(Structure):
-    """What a runner brings home from one burst; see ``edgepack.runners.runner.Burst``."""
-
-    @property
-    def runtime(self) -> RuntimeRecord | None: ...
-    @property
-    def samples_us(self) -> tuple[float, ...]: ...
-    @property
-    def init_us(self) -> float | None: ...
-    @property
-    def first_us(self) -> float | None: ...
-    @property
-    def memory(self) -> MeasuredMemory | None: ...
-    @property
-    def outputs(self) -> tuple[NDArray[Any], ...]: ...
-    @property
-    def before(self) -> dict[str, Any]: ...
-    @property
-    def after(self) -> dict[str, Any]: ...
-    @property
-    def failure(self) -> EdgepackError | None: ...
-    @property
-    def refused(self) -> bool: ...
-
-
-class Session(Structure):
-    """A runner with the model on the device; see ``edgepack.runners.runner.Runner``."""
-
-    def about(self) -> dict[str, Any]:
-        """What the device says of itself."""
-        ...
-
-    def burst(self, inputs: Arrays, protocol: Protocol) -> Burst:
-        """Warm up and measure."""
-        ...
-
-    def predict(self, inputs: Arrays) -> list[NDArray[Any]]:
-        """The outputs of stacked samples."""
-        ...
 
 
 class Metric(Structure):
@@ -117,32 +76,42 @@ class Golden:
     verify: Callable[[Arrays], str] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Also:
+    """What is measured beside the burst that every measurement is.
+
+    ``threads`` are counts to try, of which the fastest becomes the measurement; ``rival`` is
+    another model to compare with, ``sustain_seconds`` how long to go on, ``per_op`` whether to
+    ask for the times of single operators, ``meter`` what counts energy.
+    """
+
+    threads: tuple[int, ...] = ()
+    sustain_seconds: float = 0.0
+    rival: Rival | None = None
+    per_op: bool = False
+    meter: Meter | None = None
+
+
 def take(
-    opened: Callable[[], AbstractContextManager[Session]],
+    opened: Callable[[], AbstractContextManager[Sequence[Session]]],
     blank: Measurement,
     golden: Golden,
     protocol: Protocol,
     evaluation: Evaluation | None = None,
+    also: Also | None = None,
 ) -> Measurement:
     """``blank`` (see ``blank``) filled with what the device gave, whatever happens.
 
-    ``opened`` reaches the device and puts the model there. An EdgepackError or Ctrl-C becomes
-    the record's ``error`` and ``status`` (``unreachable``, ``failed``, ``unsupported``,
-    ``interrupted``: the caller should then stop); what was measured before it is kept.
+    ``opened`` reaches the device and puts the model there, and the rival beside it where there is
+    one. An EdgepackError or Ctrl-C becomes the record's ``error`` and ``status`` (``unreachable``,
+    ``failed``, ``unsupported``, ``interrupted``: the caller should then stop); what was measured
+    before it is kept.
     """
     found = replace(blank, status="ok", protocol=asdict(protocol))
     try:
-        with step(f"measure on {blank.device.id}"), opened() as session:
-            found = _with_state(found, session.about())
-            burst = session.burst(golden.inputs, protocol)
-            found = _with_burst(found, burst, protocol)
-            if burst.failure is not None:
-                raise burst.failure
-            found = _with_agreement(found, burst, golden)
-            if golden.verify is not None:
-                found = replace(found, notes=(*found.notes, golden.verify(burst.outputs)))
-            if evaluation is not None:
-                found = replace(found, quality=_quality(session, golden.outputs, evaluation))
+        with step(f"measure on {blank.device.id}"), opened() as sessions:
+            for now in stages(found, sessions, golden, protocol, evaluation, also or Also()):
+                found = now
     except KeyboardInterrupt:
         error = ErrorRecord(code=INTERRUPTED, message="interrupted", hint="")
         return replace(found, status="interrupted", error=error)
@@ -153,6 +122,85 @@ def take(
         status: Status = "unsupported" if refused else "failed"
         return replace(found, status=status, error=ErrorRecord.of(error))
     return found
+
+
+def stages(
+    found: Measurement,
+    sessions: Sequence[Session],
+    golden: Golden,
+    protocol: Protocol,
+    evaluation: Evaluation | None,
+    also: Also,
+) -> Iterator[Measurement]:
+    """The measurement as it grows: what was yielded last is what is kept when something fails."""
+    session = sessions[0]
+    yield (found := _with_state(found, session.about()))
+    best = None
+    for now, best in _bursts(found, session, golden.inputs, protocol, also):  # noqa: B007
+        yield (found := now)
+    if best is None:
+        raise MeasureError("no count of threads was tried", "see --threads")
+    yield (found := _with_agreement(found, best, golden))
+    if golden.verify is not None:
+        yield (found := replace(found, notes=(*found.notes, golden.verify(best.outputs))))
+    if also.meter is not None:
+        yield (found := _with_energy(found, session, golden.inputs, protocol, also.meter))
+    if also.rival is not None:
+        turns = interleaved(session, sessions[1], golden.inputs, also.rival, protocol)
+        for compared in turns:
+            yield (found := replace(found, against=compared))
+    if evaluation is not None:
+        yield (found := replace(found, quality=_quality(session, golden.outputs, evaluation)))
+    if also.sustain_seconds > 0:  # last: it leaves the device hot
+        for sustained in sustain(session, golden.inputs, protocol, also.sustain_seconds):
+            yield (found := replace(found, sustained=sustained))
+
+
+def _bursts(
+    blank: Measurement, session: Session, inputs: Arrays, protocol: Protocol, also: Also
+) -> Iterator[tuple[Measurement, Burst]]:
+    """The measurement after each count of threads, with the fastest one's burst.
+
+    More threads must be faster beyond doubt: their interval of the median lies below. Raises what
+    ended a burst early.
+    """
+    found, best, sweep = blank, None, []
+    for threads in also.threads or (protocol.threads,):
+        tried = replace(protocol, threads=threads)
+        burst = session.burst(inputs, tried, **({"per_op": True} if also.per_op else {}))
+        if burst.samples_us and len(also.threads) > 1:
+            sweep.append(
+                ThreadRun(
+                    threads=threads,
+                    latency_us=latency(burst.samples_us),
+                    samples_us=burst.samples_us,
+                    throttled=throttled(burst.after, burst.before),
+                )
+            )
+        now = _with_burst(blank, burst, tried, per_op=also.per_op)
+        if best is None or _faster(now, found):
+            found, best = now, burst
+        found = replace(found, sweep=tuple(sweep))
+        yield found, best
+        if burst.failure is not None:
+            raise burst.failure
+
+
+def _faster(one: Measurement, other: Measurement) -> bool:
+    if one.latency_us is None or other.latency_us is None:
+        return other.latency_us is None and one.latency_us is not None
+    return one.latency_us.ci95[1] < other.latency_us.ci95[0]
+
+
+def _with_energy(
+    found: Measurement, session: Session, inputs: Arrays, protocol: Protocol, meter: Meter
+) -> Measurement:
+    """The energy of one more burst; a meter that fails costs a note, not the measurement."""
+    try:
+        energy = metered(meter, session, inputs, protocol)
+    except MeasureError as error:
+        return replace(found, notes=(*found.notes, f"energy was not measured: {error.message}"))
+    return replace(found, energy=energy)
 
 
 def blank(
@@ -181,20 +229,30 @@ def blank(
     )
 
 
-def _with_burst(found: Measurement, burst: Burst, protocol: Protocol) -> Measurement:
+def _with_burst(
+    found: Measurement, burst: Burst, protocol: Protocol, *, per_op: bool
+) -> Measurement:
     """Latency, memory, runtime and the state around the burst."""
     found = _with_state(found, {"before": burst.before, "after": burst.after})
-    status: Status = "throttled" if throttled(burst.after) else found.status
+    status: Status = "throttled" if throttled(burst.after, burst.before) else found.status
+    notes = [*found.notes, *remarks(burst, protocol, found.device.state)]
+    if per_op and burst.operators is None and burst.failure is None:
+        notes.append("no times of operators: this runner gives none, litert-native does")
     return replace(
         found,
         status="unsupported" if burst.refused else status,
+        protocol=asdict(protocol),
         runtime=burst.runtime,
         init_us=burst.init_us,
         first_us=burst.first_us,
         memory=burst.memory,
+        settled=burst.settled,
         samples_us=burst.samples_us or None,
         latency_us=latency(burst.samples_us) if burst.samples_us else None,
-        notes=(*found.notes, *remarks(burst, protocol, found.device.state)),
+        outliers=outliers(burst.samples_us) if burst.samples_us else None,
+        drift=drift(burst.samples_us),
+        operators=burst.operators,
+        notes=tuple(notes),
     )
 
 
@@ -221,30 +279,3 @@ def _quality(session: Session, outputs: Sequence[TensorSpec], evaluation: Evalua
 def _with_state(found: Measurement, state: dict[str, Any]) -> Measurement:
     device = replace(found.device, state={**found.device.state, **state})
     return replace(found, device=device)
-
-
-def throttled(state: dict[str, Any]) -> bool:
-    """Whether the device held its clock back at the end of the burst."""
-    try:
-        return bool(int(state.get("throttled", "0"), 16) & THROTTLED_NOW)
-    except (TypeError, ValueError):
-        return False
-
-
-def remarks(burst: Burst, protocol: Protocol, device: dict[str, Any]) -> tuple[str, ...]:
-    """What a reader of the figures should know, each a sentence with its numbers."""
-    notes = []
-    if 0 < len(burst.samples_us) < protocol.runs and burst.failure is None:
-        notes.append(
-            f"{len(burst.samples_us)} of {protocol.runs} runs: "
-            f"the protocol's {protocol.max_seconds:g} s were over"
-        )
-    load, cores = burst.before.get("load"), device.get("cores")
-    if load and cores and load[0] > 0.5 * cores:
-        notes.append(f"the device was busy before: load {load[0]:.1f} on {cores} cores")
-    governor = burst.before.get("governor")
-    if governor and governor != "performance":
-        notes.append(f"the clock was not fixed: governor {governor}")
-    if throttled(burst.after):
-        notes.append(f"the device throttled: {burst.after['throttled']}")
-    return tuple(notes)

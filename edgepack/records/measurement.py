@@ -5,6 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from edgepack.records.latency import (
+    Comparison,
+    Drift,
+    Energy,
+    Latency,
+    OperatorTimes,
+    Outliers,
+    Sustained,
+    ThreadRun,
+)
 from edgepack.records.shared import ErrorRecord, Quality, Record, Status
 
 
@@ -28,21 +38,6 @@ class RuntimeRecord(Record):
     threads: int
     delegate: str
     runner: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Latency(Record):
-    """A distribution of single inferences in microseconds; ``ci95`` is of the median."""
-
-    n: int
-    mean: float
-    std: float
-    min: float
-    p50: float
-    p90: float
-    p99: float
-    max: float
-    ci95: tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +78,12 @@ class Agreement(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement(Record):
-    """One artefact on one device by one runner, with every raw sample."""
+    """One artefact on one device by one runner, with every raw sample.
+
+    ``settled`` says whether the speed had settled when the warm-up ended. ``sweep`` holds the
+    runs of a thread sweep, of which the fastest is the measurement itself. ``sustained``,
+    ``against``, ``operators`` and ``energy`` are there where they were asked for.
+    """
 
     artefact_sha256: str
     pack_sha256: str | None
@@ -94,12 +94,20 @@ class Measurement(Record):
     model: str = ""
     recipe: str = ""
     versions: dict[str, str] = field(default_factory=dict)
-    protocol: dict[str, float] = field(default_factory=dict)
+    protocol: dict[str, float | str | tuple[int, ...] | None] = field(default_factory=dict)
     runtime: RuntimeRecord | None = None
     latency_us: Latency | None = None
     samples_us: tuple[float, ...] | None = None
     init_us: float | None = None
     first_us: float | None = None
+    settled: bool | None = None
+    outliers: Outliers | None = None
+    drift: Drift | None = None
+    sweep: tuple[ThreadRun, ...] = ()
+    sustained: Sustained | None = None
+    against: Comparison | None = None
+    operators: OperatorTimes | None = None
+    energy: Energy | None = None
     instructions: Instructions | None = None
     memory: MeasuredMemory | None = None
     agreement: Agreement | None = None

@@ -24,7 +24,7 @@ from edgepack.graph.types import Graph
 from edgepack.links.cache import delivered
 from edgepack.links.link import Completed, Link, checked, last_line
 from edgepack.records import RuntimeRecord
-from edgepack.runners import replies
+from edgepack.runners import conditions, replies
 from edgepack.runners.replies import Reply
 from edgepack.runners.runner import Abilities, Burst, check_arch
 from edgepack.runtimes import building, delivery, native_library, state_lines, tables
@@ -46,6 +46,7 @@ done
 """Gives files their names in another folder: pairs of a path and a path to be."""
 
 HINTS = {
+    "cores": "name cores that are there and allowed in the target's [measure]",
     "load": "`edgepack inspect` says what the model needs; litert-python may take it",
     "allocate": "`edgepack inspect` says which operators the model needs",
     "invoke": "the runner litert-python takes more models than LiteRT's C API",
@@ -96,18 +97,14 @@ class LiteRTNative:
         """What the device says of itself; see Runner."""
         return dict(self._facts)
 
-    def burst(self, inputs: Sequence[NDArray[Any]], protocol: Protocol) -> Burst:
+    def burst(
+        self, inputs: Sequence[NDArray[Any]], protocol: Protocol, *, per_op: bool = False
+    ) -> Burst:
         """Warm up, then measure; see Runner."""
-        before = self._state()["now"]
-        plan = {
-            "threads": protocol.threads,
-            "warmup_runs": protocol.warmup_runs,
-            "warmup_seconds": protocol.warmup_seconds,
-            "runs": protocol.runs,
-            "min_seconds": protocol.min_seconds,
-            "max_seconds": protocol.max_seconds,
-        }
-        reply, outputs, lost = self._ask(inputs, plan, 2 * protocol.max_seconds + self._seconds)
+        cores = conditions.cores_of(protocol, self._facts, self._device.id)
+        before = conditions.cooled(lambda: dict(self._state()["now"]), protocol, self._device.id)
+        plan, seconds = conditions.plan(protocol, cores), conditions.longest(protocol)
+        reply, outputs, lost = self._ask(inputs, plan, seconds + self._seconds)
         if reply.samples_us:
             self._inference_seconds = max(reply.samples_us) / 1e6
         after: dict[str, Any] = {}
@@ -191,7 +188,7 @@ class LiteRTNative:
             f"samples={count}",
             f"stateful={int(self._stateful)}",
             *(f"input={stack.dtype}:{','.join(map(str, stack.shape[1:]))}" for stack in inputs),
-            *(f"{name}={value}" for name, value in plan.items()),
+            *(f"{name}={words(value)}" for name, value in plan.items() if value != []),
         ]
         with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
             local = Path(folder) / "samples.raw"
@@ -221,6 +218,11 @@ class LiteRTNative:
             return None
         message = f"litert-native on {self._device.id}: {reply.error}"
         return MeasureError(message, HINTS.get(reply.kind, ""))
+
+
+def words(value: object) -> str:
+    """A value as the program reads it: a list with commas."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def check_model(abilities: Abilities, graph: Graph) -> None:

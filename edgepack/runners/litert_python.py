@@ -17,7 +17,7 @@ from edgepack.errors import EdgepackError, LinkError, MeasureError
 from edgepack.links.cache import delivered
 from edgepack.links.link import Link, checked, last_line
 from edgepack.records import RuntimeRecord
-from edgepack.runners import replies
+from edgepack.runners import conditions, replies
 from edgepack.runners.replies import Reply
 from edgepack.runners.runner import Abilities, Burst, check_arch
 from edgepack.runtimes import agent, delivery, state, tables
@@ -42,6 +42,7 @@ os.remove(packed)
 """
 """Unpacks below the job's own folder; in the cache a bundle appears whole or not at all."""
 HINTS = {
+    "cores": "name cores that are there and allowed in the target's [measure]",
     "load": "`edgepack inspect` says what the model needs",
     "allocate": "`edgepack inspect` says which operators the model needs",
     "no-runtime": "see `--runner` and options.python in the device's TOML",
@@ -79,18 +80,14 @@ class AnyPython:
         """What the device says of itself; see Runner."""
         return dict(self._facts)
 
-    def burst(self, inputs: Sequence[NDArray[Any]], protocol: Protocol) -> Burst:
+    def burst(
+        self, inputs: Sequence[NDArray[Any]], protocol: Protocol, *, per_op: bool = False
+    ) -> Burst:
         """Warm up, then measure; see Runner."""
-        before = self._state()["now"]
-        plan = {
-            "threads": protocol.threads,
-            "warmup_runs": protocol.warmup_runs,
-            "warmup_seconds": protocol.warmup_seconds,
-            "runs": protocol.runs,
-            "min_seconds": protocol.min_seconds,
-            "max_seconds": protocol.max_seconds,
-        }
-        reply, outputs, lost = self._ask(inputs, plan, 2 * protocol.max_seconds + self._seconds)
+        cores = conditions.cores_of(protocol, self._facts, self._device.id)
+        before = conditions.cooled(lambda: dict(self._state()["now"]), protocol, self._device.id)
+        plan, seconds = conditions.plan(protocol, cores), conditions.longest(protocol)
+        reply, outputs, lost = self._ask(inputs, plan, seconds + self._seconds)
         after: dict[str, Any] = {}
         if reply.samples_us:
             self._inference_seconds = max(reply.samples_us) / 1e6

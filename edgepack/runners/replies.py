@@ -71,6 +71,7 @@ class Reply:
     first_us: Microseconds | None = None
     memory: Memory | None = None
     warmup_runs: Count = 0
+    settled: bool | None = None
     samples_us: tuple[Microseconds, ...] = ()
     outputs: tuple[Output, ...] = ()
 
@@ -115,6 +116,7 @@ def as_burst(
         runtime=runtime,
         samples_us=reply.samples_us,
         warmup_runs=reply.warmup_runs,
+        settled=reply.settled,
         init_us=reply.init_us,
         first_us=reply.first_us,
         memory=MeasuredMemory(peak_rss_bytes=memory.peak_rss_bytes, model_bytes=memory.model_bytes)

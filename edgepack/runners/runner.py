@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgepack.errors import EdgepackError, MeasureError, SpecError
 from edgepack.links.alone import alone
 from edgepack.links.link import Link, connect, workspace
-from edgepack.records import MeasuredMemory, RuntimeRecord
+from edgepack.records import MeasuredMemory, OperatorTimes, RuntimeRecord
 from edgepack.spec.device import Device
 from edgepack.spec.target import Protocol
 
@@ -24,7 +24,7 @@ RUNNERS: Mapping[str, str] = {
     "litert-python": "edgepack.runners.litert_python:LiteRTPython",
     "tflite-runtime-python": "edgepack.runners.litert_python:TFLiteRuntimePython",
 }
-DEFAULT = "edgepack.runners.fallback:PythonElseNative"
+DEFAULT = "edgepack.runners.litert_python:AnyPython"
 DEFAULTS: Mapping[str, str] = {"adb": RUNNERS["litert-native"]}
 """The runner where none is named, by the device's link: phones have no Python."""
 
@@ -53,16 +53,19 @@ class Burst:
     """What the device did in one go: raw samples in µs, in the order in which they were taken.
 
     ``outputs`` are of the inputs that were given, each sample from a fresh state, stacked.
-    ``failure`` says what ended it early; the other fields then hold what came before.
-    ``refused`` says that the runtime did not take the model at all.
+    ``settled`` says whether the speed had settled when the warm-up ended; None where it had too
+    few runs to tell. ``failure`` says what ended it early; the other fields then hold what came
+    before. ``refused`` says that the runtime did not take the model at all.
     """
 
     runtime: RuntimeRecord | None = None
     samples_us: tuple[float, ...] = ()
     warmup_runs: int = 0
+    settled: bool | None = None
     init_us: float | None = None
     first_us: float | None = None
     memory: MeasuredMemory | None = None
+    operators: OperatorTimes | None = None
     outputs: tuple[NDArray[Any], ...] = ()
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
@@ -86,8 +89,13 @@ class Runner(Structure):
         """What the device says of itself and does not change: cpu, kernel, memory, …"""
         ...
 
-    def burst(self, inputs: Sequence[NDArray[Any]], protocol: Protocol) -> Burst:
-        """Warm up, then measure single inferences on stacked samples, in turn."""
+    def burst(
+        self, inputs: Sequence[NDArray[Any]], protocol: Protocol, *, per_op: bool = False
+    ) -> Burst:
+        """Warm up, then measure single inferences on stacked samples, in turn.
+
+        ``per_op`` asks for the times of single operators, taken after them, where the runner can.
+        """
         ...
 
     def predict(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -119,19 +127,32 @@ def session(device: Device, model: Path, runner: str | None = None) -> Iterator[
     ``runner`` None is the best that the device has. Raises SpecError for an unknown runner,
     LinkError where the device cannot be reached, MeasureError where no runtime runs there.
     """
+    with sessions(device, [model], runner) as (opened,):
+        yield opened
+
+
+@contextmanager
+def sessions(
+    device: Device, models: Sequence[Path], runner: str | None = None
+) -> Iterator[tuple[Runner, ...]]:
+    """A runner for each model, on one link and under one lock; see ``session``.
+
+    They are to be used in turns. Each has a workspace of its own.
+    """
     module, _, attribute = place_of(runner, device.link).partition(":")
     link: Link = connect(device)
     try:
         seconds = device.options.call_seconds
         root, patience = device.workspace, device.options.lock_seconds
-        with (
-            alone(link, root, timeout_s=seconds, wait_s=patience) as held,
-            workspace(held, root, timeout_s=seconds) as place,
-        ):
-            opened: Runner = getattr(importlib.import_module(module), attribute)(
-                held, device, place
-            )
-            opened.prepare(model)
-            yield opened
+        with alone(link, root, timeout_s=seconds, wait_s=patience) as held, ExitStack() as stack:
+            made = []
+            for model in models:
+                place = stack.enter_context(workspace(held, root, timeout_s=seconds))
+                opened: Runner = getattr(importlib.import_module(module), attribute)(
+                    held, device, place
+                )
+                opened.prepare(model)
+                made.append(opened)
+            yield tuple(made)
     finally:
         link.close()

@@ -6,11 +6,11 @@ to stderr. It needs Python 3.8, numpy and one runtime, and imports nothing else 
 A request: ``model`` (path), ``inputs`` (npz: arr_0, arr_1, … in the order of the first subgraph's
 inputs, each (N, *full tensor shape) in the tensor's own dtype), ``outputs`` (npz to write likewise,
 or null), ``runtime`` (``litert``, ``tflite-runtime``, ``tflm`` or null: the first there),
-``threads`` (0: one a core), ``predict`` (true: each sample once, no burst), and for a burst
-``warmup_runs warmup_seconds runs min_seconds max_seconds``. With ``probe`` (true) and ``runtime``
-alone it only says which runtime would run.
+``cores`` (numbers to run on, or null), ``threads`` (0: one a core), ``predict`` (true: each sample
+once, no burst), and for a burst ``warmup_runs warmup_seconds warmup_max_seconds runs min_seconds
+max_seconds``. With ``probe`` (true) and ``runtime`` alone it only says which runtime would run.
 A failure is ``{"error": …, "kind": …}`` beside what was measured before it, with exit code 1;
-``kind`` is one of no-numpy, no-runtime, request, inputs, load, allocate, invoke, outputs.
+``kind`` is one of no-numpy, no-runtime, request, cores, inputs, load, allocate, invoke, outputs.
 """
 # ruff: noqa: B905 - zip knows no `strict` in Python 3.8
 
@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 RUNTIMES = ("litert", "tflite-runtime", "tflm")
+STEADY, FEWEST = 0.05, 8
+"""How far the halves' medians of a warm-up may be apart, and the runs that it takes to judge it."""
 
 
 class Failure(Exception):
@@ -224,6 +226,36 @@ def burst(session: Any, samples: list[Any], runs: int, least: float, most: float
         gc.enable()
 
 
+def warm_up(session: Any, samples: list[Any], request: Any) -> tuple[int, bool | None]:
+    """(runs, whether the speed had settled, None where they are too few to tell).
+
+    Rounds of ``warmup_runs`` and ``warmup_seconds`` until the medians of a round's halves agree,
+    or ``warmup_max_seconds`` are over.
+    """
+    rounds = (request["warmup_runs"], request["warmup_seconds"], request["max_seconds"])
+    runs, end = 0, time.perf_counter() + request.get("warmup_max_seconds", 0)
+    while True:
+        taken = burst(session, samples, *rounds)
+        runs, half = runs + len(taken), len(taken) // 2
+        one, other = (
+            sorted(part)[len(part) // 2] for part in (taken[:half] or taken, taken[half:])
+        )
+        settled = abs(one - other) <= STEADY * other if len(taken) >= FEWEST else None
+        if settled is not False or time.perf_counter() >= end:
+            return runs, settled
+
+
+def pin(cores: list[int]) -> None:
+    """Run on these cores only, as do the threads that are started later. Failure where it can't."""
+    try:
+        os.sched_setaffinity(0, cores)
+        missing = sorted(set(cores) - os.sched_getaffinity(0))
+    except (AttributeError, OSError, OverflowError, TypeError, ValueError) as error:
+        raise Failure("cores", f"cannot run on the cores {cores}: {one_line(error)}") from error
+    if missing:  # the kernel ignores what is not there
+        raise Failure("cores", f"cannot run on the cores {missing}: not there, or not allowed")
+
+
 def memory(name: str) -> int | None:
     """``VmRSS`` or ``VmHWM`` of this process in bytes, or None."""
     try:
@@ -244,6 +276,9 @@ def forget_peak() -> bool:
 
 def answer(request: dict[str, Any], reply: dict[str, Any]) -> None:
     """Fill the reply to a request, step by step, so that a failure keeps what came before."""
+    cores = request.get("cores") or []
+    if cores:  # before anything can start a thread
+        pin(cores)
     name, version, opened = load_runtime(request.get("runtime"))
     import numpy as np
 
@@ -251,7 +286,7 @@ def answer(request: dict[str, Any], reply: dict[str, Any]) -> None:
     if request.get("probe"):
         return
     stacks = read_inputs(request["inputs"])
-    threads = request.get("threads", 1) or os.cpu_count() or 1
+    threads = request.get("threads", 1) or len(set(cores)) or os.cpu_count() or 1
     since_load, before = forget_peak(), memory("VmRSS")
     content, start = staged("load", Path(request["model"]).read_bytes), time.perf_counter_ns()
     session = opened(content, threads, [stack.shape[1:] for stack in stacks])
@@ -272,10 +307,9 @@ def answer(request: dict[str, Any], reply: dict[str, Any]) -> None:
 
 def measure(session: Any, samples: list[Any], request: Any, reply: dict[str, Any]) -> None:
     """Add the raw samples of a burst after a warm-up to the reply."""
-    most = request["max_seconds"]
-    warm = (request["warmup_runs"], request["warmup_seconds"], most)
-    reply["warmup_runs"] = len(staged("invoke", burst, session, samples, *warm))
-    runs = (request["runs"], request["min_seconds"], most)
+    reply["warmup_runs"], settled = staged("invoke", warm_up, session, samples, request)
+    reply.update({} if settled is None else {"settled": settled})
+    runs = (request["runs"], request["min_seconds"], request["max_seconds"])
     reply["samples_us"] = staged("invoke", burst, session, samples, *runs)
 
 

@@ -66,6 +66,7 @@ def about_device() -> dict[str, Any]:
             "board": text("/proc/device-tree/model"),
             "cpu": cpu or platform.processor() or None,
             "cores": cores(),
+            "core_speeds": core_speeds(),
             "kernel": platform.release(),
             "machine": platform.machine(),
             "userland": said("dpkg", "--print-architecture"),
@@ -86,6 +87,38 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+def core_speeds() -> dict[str, int]:
+    """How fast each core can be: its capacity where the kernel knows it, else its highest clock."""
+    found = {}
+    for core in sorted(Path("/sys/devices/system/cpu").glob("cpu[0-9]*")):
+        speed = text(core / "cpu_capacity") or text(core / "cpufreq/cpuinfo_max_freq") or ""
+        if speed.isdigit():
+            found[core.name[len("cpu") :]] = int(speed)
+    return found
+
+
+def cooling() -> dict[str, int]:
+    """The step to which each device that holds a processor's clock back has been set; 0 is none."""
+    found = {}
+    for device in sorted(Path("/sys/class/thermal").glob("cooling_device*")):
+        kind, step = text(device / "type") or "", text(device / "cur_state") or ""
+        if "cpu" in kind.lower() and "idle" not in kind.lower() and step.isdigit():
+            found[f"{device.name} {kind}"] = int(step)
+    return found
+
+
+def throttle_count() -> int | None:
+    """How often the processor's cores have throttled since they were started (x86)."""
+    counts = [
+        text(path) or ""
+        for path in Path("/sys/devices/system/cpu").glob(
+            "cpu[0-9]*/thermal_throttle/core_throttle_count"
+        )
+    ]
+    known = [int(count) for count in counts if count.isdigit()]
+    return sum(known) if known else None
+
+
 def now() -> dict[str, Any]:
     """What does change: load, clocks, temperatures, throttling."""
     clocks = [text(path) for path in cpu_files("scaling_cur_freq")]
@@ -104,6 +137,8 @@ def now() -> dict[str, Any]:
             "clock_khz": [int(clock) for clock in clocks if clock and clock.isdigit()],
             "temperature_c": zones,
             "throttled": throttled.partition("=")[2] if throttled else None,
+            "throttle_count": throttle_count(),
+            "cooling": cooling(),
         }
     )
 

@@ -25,6 +25,11 @@ say kernel "$(uname -r)"
 say board "$(first /proc/device-tree/model)"
 say cpu "$(field /proc/cpuinfo 'model name|Model|Hardware|Processor')"
 if has nproc; then say cores "$(nproc)"; else say cores "$(grep -c '^processor' /proc/cpuinfo)"; fi
+for core in /sys/devices/system/cpu/cpu[0-9]*; do
+    speed=$(first "$core/cpu_capacity")
+    [ -n "$speed" ] || speed=$(first "$core/cpufreq/cpuinfo_max_freq")
+    [ -n "$speed" ] && say core_speed "${core##*/cpu} $speed"
+done
 say memory "$(field /proc/meminfo MemTotal)"
 say memory_free "$(field /proc/meminfo MemAvailable)"
 say os "$(sed -n -E 's/^PRETTY_NAME="?([^"]*)"?$/\1/p' /etc/os-release 2>/dev/null | head -n 1)"
@@ -47,6 +52,16 @@ for core in /sys/devices/system/cpu/cpu[0-9]*/cpufreq; do
 done
 for zone in /sys/class/thermal/thermal_zone*; do
     say zone "${zone##*/} $(first "$zone/temp") $(first "$zone/type")"
+done
+for counter in /sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count; do
+    say throttle_count "$(first "$counter")"
+done
+for cooler in /sys/class/thermal/cooling_device*; do
+    kind=$(first "$cooler/type")
+    case $kind in
+        *[Ii]dle*) ;;
+        *[Cc][Pp][Uu]*) say cooling "${cooler##*/} $(first "$cooler/cur_state") $kind" ;;
+    esac
 done
 has vcgencmd && say throttled "$(vcgencmd get_throttled 2>/dev/null)"
 

@@ -54,6 +54,7 @@ def about_device(lines: Lines) -> dict[str, Any]:
         "board": one(lines, "board") or android.get("model"),
         "cpu": one(lines, "cpu") or android.get("soc"),
         "cores": whole(one(lines, "cores")),
+        "core_speeds": core_speeds(lines),
         "kernel": one(lines, "kernel"),
         "machine": one(lines, "machine"),
         "userland": one(lines, "userland"),
@@ -78,6 +79,8 @@ def now(lines: Lines) -> dict[str, Any]:
         "clock_khz": [clock for clock in clocks if clock is not None],
         "temperature_c": zones(lines),
         "throttled": throttled or None,
+        "throttle_count": throttle_count(lines),
+        "cooling": cooling(lines),
         "thermal_status": whole(one(lines, "thermal_status")),
     }
 
@@ -98,6 +101,34 @@ def zones(lines: Lines) -> dict[str, float]:
         degrees, _, kind = rest.partition(" ")
         if (reading := number(degrees)) is not None:
             found[f"{name} {kind}".strip()] = reading / 1000
+    return found
+
+
+def core_speeds(lines: Lines) -> dict[str, int]:
+    """How fast each core can be, by its number; the unit is the device's own."""
+    found = {}
+    for value in lines.get("core_speed", ()):
+        core, _, speed = value.partition(" ")
+        if whole(core) is not None and (reading := whole(speed)) is not None:
+            found[core] = reading
+    return found
+
+
+def throttle_count(lines: Lines) -> int | None:
+    """How often the cores have throttled since they were started, in all."""
+    counts = [whole(value) for value in lines.get("throttle_count", ())]
+    known_ones = [count for count in counts if count is not None]
+    return sum(known_ones) if known_ones else None
+
+
+def cooling(lines: Lines) -> dict[str, int]:
+    """The step of each device that holds a processor's clock back; 0 is none."""
+    found = {}
+    for value in lines.get("cooling", ()):
+        name, _, rest = value.partition(" ")
+        step, _, kind = rest.partition(" ")
+        if (reading := whole(step)) is not None:
+            found[f"{name} {kind}".strip()] = reading
     return found
 
 

@@ -18,7 +18,8 @@ class DeviceOptions:
     that is read beside the user's own; ``workspace`` where jobs may write (on a phone
     /data/local/tmp/edgepack, elsewhere /tmp/edgepack, where it is None); ``connect_seconds`` and
     ``call_seconds`` the deadlines of connecting and of each call; ``lock_seconds`` how long to
-    wait while somebody else measures there.
+    wait while somebody else measures there; ``meter`` a program on this machine, with its
+    arguments, that counts the energy which the device takes (docs/measuring.md).
     """
 
     __pydantic_config__ = FORBID
@@ -30,6 +31,7 @@ class DeviceOptions:
     connect_seconds: Positive = 15.0
     call_seconds: Positive = 120.0
     lock_seconds: NotNegative = 600.0
+    meter: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,17 +36,25 @@ class Protocol:
     """How a measurement on the target is taken.
 
     Warm-up and measured runs each end when both the count and the seconds are reached;
-    ``max_seconds`` ends the measured runs of a model too slow for ``runs``. ``threads`` 0
-    means one thread per core of the target.
+    ``max_seconds`` ends the measured runs of a model too slow for ``runs``. The warm-up is
+    repeated until the speed has settled, or until ``warmup_max_seconds`` are over. ``threads`` 0
+    means one thread per core of the target, or of ``cores``: the cores to run on, by number, or
+    ``"big"`` for the fastest kind; none is the system's choice. A device hotter than
+    ``max_start_c`` is left to cool, for ``cooldown_seconds`` at most. docs/measuring.md has the
+    reasons.
     """
 
     __pydantic_config__ = FORBID
     warmup_runs: Natural = 10
     warmup_seconds: NotNegative = 0.5
+    warmup_max_seconds: NotNegative = 5.0
     runs: Count = 100
     min_seconds: NotNegative = 1.0
     max_seconds: Positive = 60.0
     threads: Natural = 1
+    cores: tuple[Natural, ...] | Literal["big"] = ()
+    max_start_c: Positive | None = None
+    cooldown_seconds: NotNegative = 300.0
     golden_samples: Count = 8
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from edgepack.links.ssh import Streams
 from edgepack.measuring.inputs import smooth_inputs
 from edgepack.measuring.take import Evaluation, Golden, blank, take
 from edgepack.records import Measurement, Quality, TensorSpec, to_dict
-from edgepack.runners.runner import session
+from edgepack.runners.runner import session, sessions
 from edgepack.runtimes import child
 from edgepack.spec.device import Device
 from edgepack.spec.target import Protocol
@@ -63,7 +63,7 @@ def measured(
     expected = child.infer(model, inputs, "litert-2.3")
     golden = Golden(inputs=inputs, expected=expected, outputs=(OUTPUT,))
     empty = blank(device, artefact_sha256="0" * 64)
-    return take(lambda: session(device, model, runner), empty, golden, QUICK, **extra), golden
+    return take(lambda: sessions(device, [model], runner), empty, golden, QUICK, **extra), golden
 
 
 def left(server: Sshd) -> list[str]:
@@ -170,7 +170,7 @@ def test_a_model_of_an_unknown_operator_is_unsupported(server: Sshd, reference_d
     inputs = smooth_inputs([INPUT], 1, seed=0)
     golden = Golden(inputs=inputs, expected=None, outputs=(OUTPUT,))
     empty = blank(device, artefact_sha256="0" * 64)
-    found = take(lambda: session(device, custom), empty, golden, QUICK)
+    found = take(lambda: sessions(device, [custom]), empty, golden, QUICK)
     assert found.status == "unsupported"
     assert found.error is not None
     assert "ethos-u" in found.error.message

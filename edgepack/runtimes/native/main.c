@@ -2,12 +2,13 @@
  *
  * stdout is one line of JSON, see reply.h; all chatter goes to stderr. A failure is "error" and
  * "kind" beside what was measured before it, with exit code 1; the kind is one of no-runtime,
- * request, inputs, load, allocate, invoke, outputs.
+ * request, cores, inputs, load, allocate, invoke, outputs.
  */
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "measure.h"
+#include "cores.h"
+#include "warmup.h"
 
 static bool measure(Model *model, const Inputs *inputs, const Request *request, int64_t before,
                     Reply *reply)
@@ -18,10 +19,7 @@ static bool measure(Model *model, const Inputs *inputs, const Request *request, 
     reply->peak_bytes = memory_bytes("VmHWM"); /* now: raw samples are not the model's memory */
     if (reply->peak_bytes >= 0 && before >= 0)
         reply->share_bytes = reply->peak_bytes > before ? reply->peak_bytes - before : 0;
-    if (!burst(model, inputs, request->warmup_runs, request->warmup_ns, most, &reply->samples,
-               reply))
-        return false;
-    reply->warmup_runs = (int64_t)reply->samples.count;
+    if (!warm_up(model, inputs, request, reply)) return false;
     if (!burst(model, inputs, request->runs, request->min_ns, most, &reply->samples, reply))
         return false;
     reply->measured = true;
@@ -32,8 +30,7 @@ static bool run(Model *model, const LiteRt *lite, const Request *request, Inputs
                 Reply *reply)
 {
     if (!read_inputs(inputs, request, reply)) return false;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    reply->threads = request->threads > 0 ? (int)request->threads : cores > 0 ? (int)cores : 1;
+    reply->threads = request->threads > 0 ? (int)request->threads : count_cores();
     reply->since_load = forget_peak();
     int64_t before = memory_bytes("VmRSS"), start = now_ns();
     if (!model_open(model, lite, request, reply)) return false;
@@ -49,6 +46,7 @@ static bool run(Model *model, const LiteRt *lite, const Request *request, Inputs
 
 static bool answer(Model *model, LiteRt *lite, Request *request, Inputs *inputs, Reply *reply)
 {
+    if (!pin(request, reply)) return false; /* before anything can start a thread */
     const char *reason = litert_open(lite, request->library);
     if (reason != NULL) return fail(reply, "no-runtime", "%s", reason);
     int status = lite->CreateEnvironment(0, NULL, &model->environment);

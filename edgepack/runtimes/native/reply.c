@@ -112,6 +112,10 @@ bool write_reply(const Reply *reply, FILE *file)
         write_name(file, &first, "warmup_runs");
         fprintf(file, "%" PRId64, reply->warmup_runs);
     }
+    if (reply->settled != UNJUDGED) {
+        write_name(file, &first, "settled");
+        fputs(reply->settled == SETTLED ? "true" : "false", file);
+    }
     if (reply->measured) {
         write_name(file, &first, "samples_us");
         write_samples(file, &reply->samples);

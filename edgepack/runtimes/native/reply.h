@@ -14,6 +14,9 @@ typedef struct {
     size_t count, room;
 } Samples;
 
+/* Whether the speed had settled when the warm-up ended. */
+typedef enum { UNJUDGED, UNSETTLED, SETTLED } Settled;
+
 /* A number below 0, an empty kind or a NULL is left out: it was not reached. */
 typedef struct {
     const char *delegate;
@@ -22,6 +25,7 @@ typedef struct {
     int64_t peak_bytes, share_bytes;
     bool since_load;
     int64_t warmup_runs;
+    Settled settled;
     bool measured;
     Samples samples;
     const struct Port *outputs; /* borrowed */

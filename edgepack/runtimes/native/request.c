@@ -62,6 +62,22 @@ static bool read_type(const char *text, LiteRtTensorType *type)
     return true;
 }
 
+/* `0,1`: numbers of cores. */
+static bool read_cores(const char *text, cpu_set_t *cores)
+{
+    CPU_ZERO(cores);
+    for (const char *place = text;; place++) {
+        char *end = NULL;
+        errno = 0;
+        bool digit = *place >= '0' && *place <= '9'; /* no sign, no space */
+        unsigned long core = digit ? strtoul(place, &end, 10) : CPU_SETSIZE;
+        if (core >= CPU_SETSIZE || errno != 0 || (*end != ',' && *end != '\0')) return false;
+        CPU_SET(core, cores);
+        if (*end == '\0') return true;
+        place = end;
+    }
+}
+
 static bool read_path(const char *text, const char **path)
 {
     *path = text;
@@ -80,12 +96,14 @@ static bool read_argument(Request *request, const char *argument)
     IF_NAMED("input", read_type(value, &request->given[request->given_count++]));
     IF_NAMED("samples", read_count(value, MOST_RUNS, &request->samples));
     IF_NAMED("threads", read_count(value, MOST_THREADS, &request->threads));
+    IF_NAMED("cores", read_cores(value, &request->cores));
     IF_NAMED("probe", read_count(value, 1, &request->probe));
     IF_NAMED("predict", read_count(value, 1, &request->predict));
     IF_NAMED("stateful", read_count(value, 1, &request->stateful));
     IF_NAMED("warmup_runs", read_count(value, MOST_RUNS, &request->warmup_runs));
     IF_NAMED("runs", read_count(value, MOST_RUNS, &request->runs));
     IF_NAMED("warmup_seconds", read_seconds(value, &request->warmup_ns));
+    IF_NAMED("warmup_max_seconds", read_seconds(value, &request->warmup_max_ns));
     IF_NAMED("min_seconds", read_seconds(value, &request->min_ns));
     IF_NAMED("max_seconds", read_seconds(value, &request->max_ns));
 #undef IF_NAMED

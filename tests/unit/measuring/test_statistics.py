@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.errors import MeasureError
-from edgepack.measuring.statistics import EXACT_UP_TO, latency, median_ranks
+from edgepack.measuring.statistics import EXACT_UP_TO, drift, latency, median_ranks, outliers
 
 times = st.lists(st.floats(1e-3, 1e9), min_size=1, max_size=200)
 
@@ -70,3 +70,49 @@ def test_the_approximation_joins_the_exact_ranks() -> None:
     exact, above = median_ranks(EXACT_UP_TO), median_ranks(EXACT_UP_TO + 2)
     assert abs(above[0] - exact[0] - 1) <= 1
     assert coverage(EXACT_UP_TO + 2) >= 0.95
+
+
+@given(times, st.floats(1e-3, 1e3))
+def test_outliers_do_not_depend_on_the_unit(samples: list[float], factor: float) -> None:
+    found = outliers(samples)
+    # no more than a quarter lies beyond either quartile
+    assert 0 <= found.n <= len(samples) / 2
+    assert found.below_us <= np.percentile(samples, 25) <= found.above_us
+    scaled = outliers([value * factor for value in samples])
+    assert scaled.above_us == pytest.approx(found.above_us * factor)
+
+
+def test_what_is_far_out() -> None:
+    steady = [100.0 + place % 5 for place in range(100)]
+    assert outliers(steady).n == 0
+    assert outliers([*steady, 108.0]).n == 0  # two ranges above the quartile: no outlier yet
+    assert outliers([*steady, 150.0, 1.0]).n == 2
+    assert outliers([5.0] * 50).n == 0
+    assert outliers([*[5.0] * 50, 5.1]).n == 0  # within the clock's steps
+    assert outliers([*[5.0] * 50, 5.2]).n == 1
+
+
+@given(st.lists(st.floats(1.0, 1e6), min_size=24, max_size=120))
+def test_drift_turns_with_the_order(samples: list[float]) -> None:
+    one, other = drift(samples), drift(samples[::-1])
+    assert one is not None
+    assert other is not None
+    assert (one.first_us, one.last_us, one.real) == (other.last_us, other.first_us, one.real)
+    assert one.change == pytest.approx(one.last_us / one.first_us - 1)
+
+
+def test_drift_is_real_only_beyond_the_noise_and_five_per_cent() -> None:
+    def run(last: float, spread: float) -> list[float]:
+        parts = [100.0, 100.0, 100.0, last]
+        return [m + spread * ((place * 7) % 11 - 5) for m in parts for place in range(33)]
+
+    assert drift([1.0] * 23) is None
+    found = drift(run(110.0, 0.2))
+    assert found is not None
+    assert (found.real, found.change) == (True, pytest.approx(0.1))
+    small, noisy = drift(run(104.0, 0.2)), drift(run(110.0, 20.0))
+    assert small is not None
+    assert noisy is not None
+    assert not small.real
+    assert not noisy.real
+    assert abs(noisy.change) > 0.05  # which the noise alone can make

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from edgepack.errors import EdgepackError, LinkError, MeasureError
-from edgepack.measuring.take import Evaluation, Golden, blank, remarks, take, throttled
+from edgepack.measuring.compare import PAIRS, Rival
+from edgepack.measuring.take import Also, Evaluation, Golden, blank, remarks, take, throttled
 from edgepack.records import (
     MeasuredMemory,
     Measurement,
+    OperatorTimes,
     Quality,
     RuntimeRecord,
     TensorSpec,
@@ -48,23 +50,26 @@ QUICK = Protocol(runs=3)
 class Bench:
     """A device that does what a test says."""
 
-    def __init__(self, burst: Any = BURST, predict: Any = None) -> None:
+    def __init__(self, burst: Any = BURST, predict: Any = None, others: Any = ()) -> None:
         self.result, self.answer, self.closed = burst, predict, False
+        self.others, self.asked = others, []
 
     @contextmanager
-    def __call__(self) -> Iterator[Bench]:
+    def __call__(self) -> Iterator[tuple[Bench, ...]]:
         try:
-            yield self
+            yield (self, *self.others)
         finally:
             self.closed = True
 
     def about(self) -> dict[str, Any]:
         return {"cpu": "Cortex-A72", "cores": 4}
 
-    def burst(self, inputs: Any, protocol: Protocol) -> Burst:
-        if isinstance(self.result, BaseException):
-            raise self.result
-        return self.result
+    def burst(self, inputs: Any, protocol: Protocol, **more: Any) -> Burst:
+        self.asked.append((inputs, protocol, more))
+        result = self.result(protocol) if callable(self.result) else self.result
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
     def predict(self, inputs: Any) -> list[Any]:
         if isinstance(self.answer, BaseException):
@@ -201,3 +206,179 @@ def test_remarks_have_their_numbers() -> None:
         "the device was busy before: load 3.5 on 4 cores",
         "the clock was not fixed: governor ondemand",
     )
+
+
+def steady(median: float, count: int = 100) -> tuple[float, ...]:
+    """Samples that go up and down around a median."""
+    return tuple(median * (1 + 0.01 * ((place * 7) % 5 - 2)) for place in range(count))
+
+
+def test_remarks_on_the_samples_and_the_warm_up() -> None:
+    samples = (*steady(10.0, 90), *steady(12.0, 30))
+    slow = replace(BURST, samples_us=samples, settled=False, warmup_runs=7)
+    notes = remarks(slow, Protocol(runs=3, max_start_c=50, warmup_max_seconds=2), {})
+    assert notes == (
+        "the speed had not settled after 7 runs of warm-up (warmup_max_seconds 2)",
+        "the device tells no temperature: it may have been hotter at the start than 50 °C",
+        "the run drifted: its last quarter is 20% slower than its first",
+    )
+    far = replace(BURST, samples_us=(*steady(10.0), 99.0, 98.0))
+    (note,) = remarks(far, Protocol(runs=3), {})
+    assert note.startswith("2 of 102 runs are outliers (beyond ")
+    cool = replace(BURST, before={"temperature_c": {"thermal_zone0 cpu-thermal": 40.0}})
+    assert remarks(cool, Protocol(runs=3, max_start_c=50), {}) == ()
+
+
+def test_every_sample_counts_also_an_outlier() -> None:
+    samples = (*steady(10.0), 99.0)
+    found = taken(Bench(burst=replace(BURST, samples_us=samples, settled=True)))
+    assert found.samples_us == samples
+    assert found.latency_us is not None
+    assert (found.latency_us.n, found.latency_us.max, found.settled) == (101, 99.0, True)
+    assert found.outliers is not None
+    assert found.outliers.n == 1
+    assert found.drift is not None
+    assert not found.drift.real
+
+
+def by_threads(medians: dict[int, float]) -> Any:
+    def burst(protocol: Protocol) -> Any:
+        return replace(
+            BURST,
+            samples_us=steady(medians[protocol.threads]),
+            runtime=replace(RUNTIME, threads=protocol.threads),
+        )
+
+    return burst
+
+
+def test_the_fastest_count_of_threads_is_the_measurement() -> None:
+    bench = Bench(burst=by_threads({1: 10.0, 2: 6.0, 4: 8.0}))
+    found = taken(bench, also=Also(threads=(1, 2, 4)))
+    assert found.runtime is not None
+    assert found.latency_us is not None
+    assert (found.runtime.threads, found.protocol["threads"]) == (2, 2)
+    assert found.latency_us.p50 == pytest.approx(6.0)
+    assert [(run.threads, run.latency_us.p50) for run in found.sweep] == [
+        (1, pytest.approx(10.0)), (2, pytest.approx(6.0)), (4, pytest.approx(8.0)),
+    ]  # fmt: skip
+    assert found.sweep[2].samples_us == steady(8.0)
+
+
+def test_more_threads_must_be_faster_beyond_doubt() -> None:
+    found = taken(Bench(burst=by_threads({1: 10.0, 2: 9.99})), also=Also(threads=(1, 2)))
+    assert found.protocol["threads"] == 1
+
+
+def test_one_count_is_no_sweep() -> None:
+    found = taken(Bench(burst=by_threads({4: 5.0})), also=Also(threads=(4,)))
+    assert (found.protocol["threads"], found.sweep) == (4, ())
+
+
+def test_a_sweep_that_is_lost_keeps_what_it_had() -> None:
+    def burst(protocol: Protocol) -> Any:
+        return LinkError("lost") if protocol.threads == 2 else by_threads({1: 10.0})(protocol)
+
+    found = taken(Bench(burst=burst), also=Also(threads=(1, 2)))
+    assert (found.status, len(found.sweep), found.protocol["threads"]) == ("unreachable", 1, 1)
+    assert found.latency_us is not None
+
+
+RIVAL = Rival(artefact_sha256="b" * 64, model="other", recipe="float32", inputs=[INPUTS[0][:1]])
+
+
+def test_two_models_in_turns() -> None:
+    order: list[str] = []
+
+    def telling(name: str, median: float) -> Any:
+        def burst(protocol: Protocol) -> Any:
+            order.append(name)
+            return replace(BURST, samples_us=steady(median))
+
+        return burst
+
+    other = Bench(burst=telling("B", 12.0))
+    mine = Bench(burst=telling("A", 10.0), others=(other,))
+    found = taken(mine, also=Also(rival=RIVAL))
+    assert "".join(order[1:]) == "AB" * PAIRS
+    assert found.against is not None
+    assert (found.against.model, found.against.verdict) == ("other", "real")
+    assert found.against.change == pytest.approx(0.2)
+    assert len(found.against.pairs) == PAIRS
+    assert all(inputs is RIVAL.inputs for inputs, _, _ in other.asked)
+
+
+def test_a_comparison_that_is_cut_short_has_its_pairs_and_no_verdict() -> None:
+    turns = iter([steady(5.0)] * 3)
+
+    def other(protocol: Protocol) -> Any:
+        samples = next(turns, None)
+        return KeyboardInterrupt() if samples is None else replace(BURST, samples_us=samples)
+
+    mine = Bench(burst=by_threads({1: 10.0}), others=(Bench(burst=other),))
+    found = taken(mine, also=Also(rival=RIVAL))
+    assert found.status == "interrupted"
+    assert found.against is not None
+    assert (len(found.against.pairs), found.against.verdict) == (3, "can't tell")
+
+
+def test_a_sustained_load_that_is_cut_short_keeps_its_bins() -> None:
+    bursts = iter([BURST, BURST, BURST])
+    bench = Bench(burst=lambda _: next(bursts, KeyboardInterrupt()))
+    found = taken(bench, also=Also(sustain_seconds=600))
+    assert found.status == "interrupted"
+    assert found.sustained is not None
+    assert [one.n for one in found.sustained.bins] == [3, 3]
+    assert found.latency_us is not None
+
+
+def test_times_of_operators_are_asked_for_and_their_absence_is_told() -> None:
+    bench = Bench()
+    found = taken(bench, also=Also(per_op=True))
+    assert bench.asked[0][2] == {"per_op": True}
+    assert (found.operators, found.notes) == (
+        None, ("no times of operators: this runner gives none, litert-native does",),
+    )  # fmt: skip
+    times = OperatorTimes(
+        operators=(), runs=3, whole_us=1.0, residual=1.0, reliable=False, delegated=0.0
+    )
+    found = taken(Bench(burst=replace(BURST, operators=times)), also=Also(per_op=True))
+    assert (found.operators, found.notes) == (times, ())
+
+
+class FakeMeter:
+    """A meter that counts 3 J, or fails."""
+
+    name = "fake"
+
+    def __init__(self, error: str = "") -> None:
+        self.error, self.calls = error, []
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def stop(self) -> float:
+        self.calls.append("stop")
+        if self.error:
+            raise MeasureError(self.error)
+        return 3.0
+
+
+def test_energy_is_of_one_whole_burst_or_absent() -> None:
+    meter = FakeMeter()
+    found = taken(Bench(burst=replace(BURST, warmup_runs=4)), also=Also(meter=meter))
+    assert meter.calls == ["start", "stop"]
+    assert found.energy is not None
+    # the first, 4 to warm up, 3 measured, 2 samples for their outputs
+    assert (found.energy.joules, found.energy.inferences, found.energy.meter) == (3.0, 10, "fake")
+    found = taken(Bench(), also=Also(meter=FakeMeter("broken")))
+    assert (found.status, found.energy) == ("ok", None)
+    assert found.notes == ("energy was not measured: broken",)
+    assert taken(Bench()).energy is None
+
+
+def test_a_meter_is_ended_where_the_burst_fails() -> None:
+    meter, bursts = FakeMeter(), iter([BURST])
+    bench = Bench(burst=lambda _: next(bursts, LinkError("lost")))
+    found = taken(bench, also=Also(meter=meter))
+    assert (found.status, meter.calls, found.energy) == ("unreachable", ["start", "stop"], None)

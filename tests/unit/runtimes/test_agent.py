@@ -108,6 +108,90 @@ def test_raw_samples_are_not_the_models_memory(request_: dict[str, Any], tmp_pat
     assert abs(found[1] - found[0]) < 2 << 20
 
 
+class Paced:
+    """A model whose inferences take what a test says, on a clock of its own; then the last."""
+
+    def __init__(self, times_s: list[float]) -> None:
+        self.times, self.now, self.ran = times_s, 0.0, 0
+
+    def feed(self, sample: Any) -> None:
+        pass
+
+    def invoke(self) -> None:
+        self.now += self.times[min(self.ran, len(self.times) - 1)]
+        self.ran += 1
+
+    def warmed(self, monkeypatch: pytest.MonkeyPatch, **plan: float) -> tuple[int, bool | None]:
+        monkeypatch.setattr(agent.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(agent.time, "perf_counter_ns", lambda: round(self.now * 1e9))
+        default = {"warmup_runs": 10, "warmup_seconds": 0, "max_seconds": 60}
+        return agent.warm_up(self, [[0]], {**default, **plan})
+
+
+def test_a_warm_up_ends_when_the_speed_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    cold = [0.02 - place / 1000 for place in range(10)]
+    slower = Paced([*cold, *[0.01] * 3, *[0.012] * 8])
+    with monkeypatch.context() as patch:
+        assert Paced([0.01]).warmed(patch, warmup_max_seconds=5) == (10, True)
+        assert Paced(cold).warmed(patch, warmup_max_seconds=5) == (20, True)
+        assert slower.warmed(patch, warmup_max_seconds=5) == (30, True)
+
+
+def test_a_warm_up_has_an_end_where_it_never_settles(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        slowing = Paced([0.01 * 1.1**place for place in range(500)])
+        runs, settled = slowing.warmed(patch, warmup_max_seconds=2)
+        assert settled is False
+        assert runs % 10 == 0
+        assert 2 <= sum(slowing.times[:runs]) < 6  # the last round is whole
+        assert Paced([1.0, 2.0]).warmed(patch, warmup_runs=7) == (7, None)  # too few to tell
+        assert Paced([0.03] * 5 + [0.01]).warmed(patch) == (10, False)  # no more rounds asked for
+        assert Paced([5.0]).warmed(patch, max_seconds=1)[0] == 1
+
+
+def program_says(request: dict[str, Any]) -> dict[str, Any]:
+    """The reply of a process of its own, whose affinity is its own."""
+    done = subprocess.run(
+        [sys.executable, str(agent.__file__), "-"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode != 0) == ("error" in found)
+    return found
+
+
+def test_it_runs_on_the_cores_that_it_is_given(request_: dict[str, Any]) -> None:
+    one = min(os.sched_getaffinity(0))
+    reply = program_says({**request_, "cores": [one], "threads": 0})
+    assert reply["runtime"]["threads"] == 1  # one a core, of those
+    code = (
+        "import json, os, sys; sys.path.insert(0, sys.argv[1]); import agent; "
+        "agent.pin([int(sys.argv[2])]); print(sorted(os.sched_getaffinity(0)))"
+    )
+    folder = str(Path(agent.__file__).parent)
+    argv = [sys.executable, "-c", code, folder, str(one)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"[{one}]"
+
+
+@pytest.mark.parametrize("others", [[], [0]])
+def test_cores_that_are_not_there_are_refused(request_: dict[str, Any], others: list[int]) -> None:
+    missing = 1023 if (os.cpu_count() or 1) < 1023 else 10**6
+    reply = program_says({**request_, "cores": [*others, missing]})
+    assert reply["kind"] == "cores"
+    assert "cannot run on the cores" in reply["error"]
+    assert str(missing) in reply["error"]
+    assert "samples_us" not in reply
+
+
+@pytest.mark.parametrize("cores", [[-1], ["0"], [1 << 70], 5])
+def test_cores_that_are_none(request_: dict[str, Any], cores: Any) -> None:
+    assert program_says({**request_, "cores": cores})["kind"] in ("cores", "request")
+
+
 class Counting:
     """A stateful model: it answers how often it ran since its state was made new."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,38 @@ def test_seconds_rule_over_runs(program: Program) -> None:
     assert len(reply["samples_us"]) > 10
     reply, _ = program.ask(RELU, SAMPLES, runs=100_000_000, min_seconds=0, max_seconds=0.1)
     assert 0 < len(reply["samples_us"]) < 100_000_000
+
+
+def test_a_warm_up_has_rounds(program: Program) -> None:
+    plan = {"warmup_runs": 7, "runs": 1, "min_seconds": 0, "max_seconds": 20}
+    reply, _ = program.ask(RELU, SAMPLES, **plan, warmup_max_seconds=20)
+    assert reply["warmup_runs"] == 7  # too few to tell
+    assert "settled" not in reply
+    reply, _ = program.ask(RELU, SAMPLES, **{**plan, "warmup_runs": 8})
+    assert reply["warmup_runs"] == 8  # no more rounds asked for
+    assert reply["settled"] in (True, False)
+    reply, _ = program.ask(RELU, SAMPLES, **{**plan, "warmup_runs": 500}, warmup_max_seconds=20)
+    assert reply["settled"] is True
+    assert reply["warmup_runs"] % 500 == 0
+
+
+def test_it_runs_on_the_cores_that_it_is_given(program: Program) -> None:
+    one = min(os.sched_getaffinity(0))
+    reply, _ = program.ask(RELU, SAMPLES, predict=1, cores=one, threads=0)
+    assert reply["threads"] == 1  # one a core, of those
+    if len(both := sorted(os.sched_getaffinity(0))[:2]) == 2:
+        named = ",".join(map(str, both))
+        assert program.ask(RELU, SAMPLES, predict=1, cores=named, threads=0)[0]["threads"] == 2
+
+
+def test_cores_that_are_not_there_are_refused(program: Program) -> None:
+    missing = 1023
+    if (os.cpu_count() or 1) > missing:
+        pytest.skip("this machine has every core that there is")
+    for cores in (f"{missing}", f"{min(os.sched_getaffinity(0))},{missing}"):
+        reply, _ = program.ask(RELU, SAMPLES, predict=1, cores=cores)
+        assert reply["kind"] == "cores"
+        assert reply["error"].startswith("cannot run on ")
 
 
 @pytest.mark.parametrize("dtype", sorted(DTYPES))
@@ -218,6 +251,8 @@ def test_a_probe(program: Program) -> None:
         "input=", "input=int8", "input=int4:1", "input=:1", "input=int8:0", "input=int8:1,",
         "input=int8:1,,2", "input=int8:-1", "input=int8:99999999999", "input=int8:1x",
         "input=int8:1,1,1,1,1,1,1,1,1", "input=a-very-long-name-of-a-type:1",
+        "cores=", "cores=0,", "cores=,0", "cores=-1", "cores=1024", "cores= 1", "cores=0x1",
+        "cores=0;1", "cores=99999999999999999999", "warmup_max_seconds=-1",
         'quote"and\\backslash', "\x01\xff", "%s%n%x",
     ],
 )  # fmt: skip
