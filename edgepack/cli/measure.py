@@ -14,7 +14,14 @@ from edgepack.records import Measurement
 
 @click.command()
 @click.argument("artefact", metavar="FILE.tflite|DIR", type=click.Path(path_type=Path))
-@click.option("--device", "devices", multiple=True, required=True, metavar="ID", help="Or a path.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    required=True,
+    metavar="ID",
+    help="Or a path, or tag:NAME for all that have a tag.",
+)
 @click.option("--runner", metavar="NAME", help="Default: native on phones, else by Python.")
 @options.evaluation
 @click.option(
@@ -32,6 +39,7 @@ from edgepack.records import Measurement
 )
 @click.option("--per-op", is_flag=True, help="Times of single operators, where the runner can.")
 @options.seed
+@click.option("--resume", is_flag=True, help="Keep what is there and not stale.")
 @click.option("--allow-code", is_flag=True, help="Run Python named in data descriptions.")
 @options.folder_option("devices")
 @options.folder_option("targets")
@@ -47,12 +55,13 @@ def measure(
     against: Path | None,
     per_op: bool,
     seed: int,
+    resume: bool,
     allow_code: bool,
     devices_folders: tuple[Path, ...],
     targets_folders: tuple[Path, ...],
     as_json: bool,
 ) -> int:
-    """Run one model, or every pack of an output folder, on each device.
+    """Run one model, or every pack of an output folder, on each device; devices run at once.
 
     Without a pack, inputs are seeded and smooth, the same on host and device.
     """
@@ -73,6 +82,7 @@ def measure(
             allow_code=allow_code,
             devices_folders=devices_folders,
             targets_folders=targets_folders,
+            resume=resume,
             wanted=wanted(threads=threads, sustain=sustain, against=against, per_op=per_op),
         )
         done: list[Measurement] = []

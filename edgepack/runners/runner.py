@@ -24,7 +24,7 @@ RUNNERS: Mapping[str, str] = {
     "litert-python": "edgepack.runners.litert_python:LiteRTPython",
     "tflite-runtime-python": "edgepack.runners.litert_python:TFLiteRuntimePython",
 }
-DEFAULT = "edgepack.runners.litert_python:AnyPython"
+DEFAULT = "edgepack.runners.fallback:PythonElseNative"
 DEFAULTS: Mapping[str, str] = {"adb": RUNNERS["litert-native"]}
 """The runner where none is named, by the device's link: phones have no Python."""
 

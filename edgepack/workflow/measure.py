@@ -10,23 +10,20 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgepack.bench.hold import holding
-from edgepack.errors import DataError, EdgepackError, ModelError, SpecError
-from edgepack.files import sha256
-from edgepack.graph.facts import facts
+from edgepack.errors import DataError, SpecError
 from edgepack.measuring import take
 from edgepack.model.data import Data, open_data
 from edgepack.records import ErrorRecord, Measurement, Quality
 from edgepack.runners.runner import place_of, sessions
 from edgepack.spec.device import Device
-from edgepack.spec.library import find
 from edgepack.spec.target import Protocol, Target
-from edgepack.workflow import ask, store
+from edgepack.workflow import ask, fleet, store
 from edgepack.workflow.also import Wanted, also_of, rival_of
 from edgepack.workflow.artefact import CHUNK, Arrays, to_stored
-from edgepack.workflow.golden import Subject, golden_of
+from edgepack.workflow.golden import Goldens, Subject
 from edgepack.workflow.job import metric_for
 from edgepack.workflow.keys import stage_key, versions
+from edgepack.workflow.subjects import Spoiled, subjects
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +62,6 @@ class Request:
         return store.read_packs(self.source)[1] if self.source.is_dir() else []
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spoiled:
-    """A pack whose artefact cannot be measured, and why."""
-
-    stored: store.StoredPack
-    error: EdgepackError
-
-
 def request(
     source: Path,
     *,
@@ -92,7 +81,7 @@ def request(
     data = ask.dataset(evaluation)
     return Request(
         source=source,
-        devices=ask.distinct([find(Device, name, devices_folders) for name in devices]),
+        devices=ask.devices(devices, devices_folders),
         runner=runner,
         evaluation=open_data(data, allow_code=allow_code) if data else None,
         inputs=inputs,
@@ -107,56 +96,31 @@ def request(
 def measure_all(asked: Request) -> Iterator[Measurement]:
     """Each Measurement, device by device. Raises before any work for what concerns all cells.
 
-    A cell that fails has ``error``. Ctrl-C yields the interrupted cell, then KeyboardInterrupt.
-    A pack whose record cannot be read raises SpecError after all others were measured.
+    Devices run at once, as far as they are machines of their own; see ``fleet``. A cell that fails
+    has ``error``. Ctrl-C yields the interrupted cells, then KeyboardInterrupt. A pack whose record
+    cannot be read raises SpecError after all others were measured.
     """
-    chosen, damaged = subjects(asked), asked.damaged()
-    targets = [
-        store.find_target(asked.out, device.target, asked.targets_folders)
+    damaged = asked.damaged()
+    chosen = subjects(asked.source, asked.packs(), damaged)
+    targets = {
+        device.id: store.find_target(asked.out, device.target, asked.targets_folders)
         for device in asked.devices
-    ]
-    for device, target in zip(asked.devices, targets, strict=True):
-        with holding(device) as reached:
-            for subject in chosen:
-                if isinstance(subject, Spoiled):
-                    found = _failed(subject, device)
-                else:
-                    found = _one(asked, subject, device, reached, _protocol(target), target)
-                yield found
-                if found.status == "interrupted":
-                    raise KeyboardInterrupt
+    }
+    goldens = Goldens(asked.inputs, asked.seed)
+
+    def work(device: Device, reached: Callable[[], Device]) -> Iterator[Measurement]:
+        for subject in chosen:
+            if isinstance(subject, Spoiled):
+                found = _failed(subject, device)
+            else:
+                found = _one(asked, subject, device, reached, targets[device.id], goldens)
+            yield found
+            if found.status == "interrupted":
+                raise KeyboardInterrupt
+
+    yield from fleet.each(asked.devices, len(chosen), work)
     if damaged:
         raise damaged[0]
-
-
-def subjects(asked: Request) -> list[Subject | Spoiled]:
-    """What is to be measured. Raises SpecError where a folder holds no pack.
-
-    Raises ModelError where there is nothing but spoiled files.
-    """
-    packs = asked.packs()
-    if not packs and (damaged := asked.damaged()):
-        raise damaged[0]
-    if asked.source.is_dir() and not packs:
-        raise SpecError(
-            f"{asked.source}: holds no pack to measure",
-            f"first `edgepack pack … -o {asked.source}`, or give a .tflite file",
-        )
-    if not packs:
-        return [_subject(asked.source, None)]
-    found = [_stored_subject(stored) for stored in packs]
-    errors = [one.error for one in found if isinstance(one, Spoiled)]
-    if len(errors) == len(found):
-        raise errors[0]
-    return found
-
-
-def _stored_subject(stored: store.StoredPack) -> Subject | Spoiled:
-    try:
-        store.read_golden(stored.folder)
-        return _subject(_artefact(stored), stored)
-    except EdgepackError as error:
-        return Spoiled(stored=stored, error=error)
 
 
 def _failed(spoiled: Spoiled, device: Device) -> Measurement:
@@ -178,19 +142,6 @@ def _failed(spoiled: Spoiled, device: Device) -> Measurement:
     return found
 
 
-def _artefact(stored: store.StoredPack) -> Path:
-    artefact = stored.pack.artefact
-    path = Path(artefact.path) if artefact else stored.folder
-    if artefact is None or not path.is_file() or sha256(path.read_bytes()) != artefact.sha256:
-        raise ModelError(f"{path}: is not the file that its pack.json names", "pack it again")
-    return path
-
-
-def _subject(path: Path, stored: store.StoredPack | None) -> Subject:
-    known = facts(path)
-    return Subject(path=path, signature=known.signatures[0], digest=known.sha256, stored=stored)
-
-
 def _protocol(target: Target) -> Protocol:
     """The target's protocol, with the thread count spelled out; the device counts chosen cores."""
     if target.measure.cores:
@@ -203,10 +154,11 @@ def _one(
     subject: Subject,
     device: Device,
     reached: Callable[[], Device],
-    protocol: Protocol,
     target: Target,
+    goldens: Goldens,
 ) -> Measurement:
     """One cell; ``reached`` gives the device as it can be reached just now."""
+    protocol = _protocol(target)
     pack = subject.stored.pack if subject.stored else None
     rival = rival_of(asked.wanted)
     key = stage_key(
@@ -232,9 +184,7 @@ def _one(
         recipe=pack.recipe if pack else "",
         versions=versions(),
     )
-    golden, notes = golden_of(
-        subject, target, given=asked.inputs, count=protocol.golden_samples, seed=asked.seed
-    )
+    golden, notes = goldens.of(subject, target)
     paths = [subject.path, *([rival.path] if rival else [])]
     found = take.take(
         lambda: sessions(reached(), paths, asked.runner),
