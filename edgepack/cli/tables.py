@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edgepack.records import Facts, Measurement, Pack, Quality
+from edgepack.reporting.cells import Cell
+from edgepack.reporting.runs import sentences
 from edgepack.reporting.units import NOTHING, duration, quantity, score, size, spread
 
 
@@ -56,7 +58,13 @@ def measurements_table(measurements: Sequence[Measurement]) -> str:
             size(memory.peak_rss_bytes) if memory and memory.peak_rss_bytes else NOTHING,
             _quality(found.quality),
         )
-    return as_text(table)
+    alone = [
+        Cell(
+            recipe=found.recipe or found.model, label=found.device.id, pack=None, measurement=found
+        )
+        for found in measurements
+    ]
+    return "\n".join([as_text(table), *sentences(alone)]).rstrip() + "\n"
 
 
 def facts_text(facts: Facts) -> str:

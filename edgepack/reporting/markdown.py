@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 
 from edgepack.records import Report, ReportSection, Verdict
-from edgepack.reporting import steps, units
+from edgepack.reporting import runs, steps, units
 from edgepack.reporting.cells import Cell, cells
 from edgepack.reporting.choice import accuracy, candidate
 from edgepack.reporting.headline import cards
 from edgepack.reporting.losses import told
-from edgepack.reporting.tables import Value
+from edgepack.reporting.tables import Table, Value
 
 MARKS = {True: "✅", False: "❌", None: "➖"}
 MOST_ROWS = 60
@@ -81,29 +81,49 @@ def _section(section: ReportSection) -> list[str]:
         _headline(section, found),
         _table(section, found),
         _failures(found),
+        *_runs(found),
         _losses(section),
         *_steps(section),
     ]
 
 
+def _runs(found: Sequence[Cell]) -> list[str]:
+    """What was measured beyond one burst, and what makes a burst's figures doubtful."""
+    told = runs.sentences(found)
+    lines = [f"- {plain(line)}" for line in told[:MOST_VERDICTS]]
+    for cell in found:
+        m = cell.measurement
+        if m is not None and m.drift is not None and m.drift.real:
+            lines.append(
+                f"- ⚠️ {plain(cell.recipe)} on {plain(cell.label)}: the burst drifted from "
+                f"{units.duration(m.drift.first_us)} to {units.duration(m.drift.last_us)}"
+            )
+    if len(lines) > MOST_VERDICTS:
+        lines[MOST_VERDICTS:] = [f"- {len(lines) - MOST_VERDICTS} more in the page."]
+    return ["\n".join(lines), *map(_folded, runs.operators(found)[:MOST_STEPS])]
+
+
 def _steps(section: ReportSection) -> list[str]:
     """What each step of a recipe brought and cost, folded."""
     found = steps.attributions(section)
-    parts = []
-    for table in [one.table for one in found[:MOST_STEPS]]:
-        lines = [
-            f"<details><summary>{plain(table.caption)}</summary>",
-            "",
-            "| " + " | ".join(column.title for column in table.columns) + " |",
-            "| --- |" + " ---: |" * (len(table.columns) - 1),
-            *("| " + " | ".join(map(_cell, row)) + " |" for row in table.rows),
-            "",
-            "</details>",
-        ]
-        parts.append("\n".join(lines))
+    parts = [_folded(one.table) for one in found[:MOST_STEPS]]
     if len(found) > MOST_STEPS:
         parts.append(f"The steps of {len(found) - MOST_STEPS} more recipes are in the page.")
     return parts
+
+
+def _folded(table: Table) -> str:
+    """A table that a reader opens."""
+    lines = [
+        f"<details><summary>{plain(table.caption)}</summary>",
+        "",
+        "| " + " | ".join(column.title for column in table.columns) + " |",
+        "| --- |" + " ---: |" * (len(table.columns) - 1),
+        *("| " + " | ".join(map(_cell, row)) + " |" for row in table.rows[:MOST_ROWS]),
+        "",
+        "</details>",
+    ]
+    return "\n".join(lines)
 
 
 def _cell(value: Value) -> str:

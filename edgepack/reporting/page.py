@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from edgepack import files
 from edgepack.records import Operator, Report, ReportSection
-from edgepack.reporting import losses, plots, provenance, sizes, steps, tables, verdicts
+from edgepack.reporting import losses, plots, provenance, runs, sizes, steps, tables, verdicts
 from edgepack.reporting.cells import Cell, cells
 from edgepack.reporting.choice import RULE, best, candidate
 from edgepack.reporting.headline import cards
@@ -87,7 +87,10 @@ def _view(section: ReportSection, index: int) -> dict[str, Any]:
             "latency": plots.latency_tradeoff(section, found),
             "breakdown": sizes.breakdown(section),
             "distribution": plots.distribution(section, found),
+            "sustained": runs.plot(section, found),
         },
+        "told": runs.sentences(found),
+        "timed": runs.operators(found),
         "operators": _operators(section),
         "losses": _unless_empty(losses.table(section)),
         "losses_told": [(recipe, losses.told(found)) for recipe, found in section.debugs.items()],

@@ -133,7 +133,9 @@ def _tradeoff(
     shapes: list[dict[str, Any]] = []
     if limit is not None and near:
         shapes.append(_line("x", limit, f"limit {units.digits(limit)} {units_of_cost}"))
-    y: dict[str, Any] = {"title": {"text": f"{_text(metric)} (%)" if share else _text(metric)}}
+    y: dict[str, Any] = {
+        "title": {"text": f"{plain_text(metric)} (%)" if share else plain_text(metric)}
+    }
     floor, shown = _allowed(section, "min_accuracy"), False
     if turned:
         y["autorange"] = "reversed"
@@ -192,19 +194,19 @@ def _series(
     dots = {
         "type": "scatter",
         "mode": "markers+text",
-        "name": _text(title),
+        "name": plain_text(title),
         "x": [p.cost for p in group],
         "y": [p.score * scale for p in group],
-        "text": [_text(p.recipe) if i in named else "" for i, p in enumerate(group)],
+        "text": [plain_text(p.recipe) if i in named else "" for i, p in enumerate(group)],
         "textposition": [
             "top center" if i % 2 == 0 else "bottom center" for i in range(len(group))
         ],
         "customdata": [
             "<br>".join(
                 [
-                    f"<b>{_text(p.recipe)}</b>",
-                    *([_text(title)] if title != "file" else []),
-                    *map(_text, p.details),
+                    f"<b>{plain_text(p.recipe)}</b>",
+                    *([plain_text(title)] if title != "file" else []),
+                    *map(plain_text, p.details),
                     *(["on the Pareto front"] if i in front else []),
                 ]
             )
@@ -262,7 +264,7 @@ def _line(axis: str, at: float, text: str) -> dict[str, Any]:
     }
 
 
-def _text(value: str) -> str:
+def plain_text(value: str) -> str:
     """Plotly reads a little HTML in its texts: names must not be read so."""
     return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 

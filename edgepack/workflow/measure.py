@@ -101,6 +101,7 @@ def measure_all(asked: Request) -> Iterator[Measurement]:
     cannot be read raises SpecError after all others were measured.
     """
     damaged = asked.damaged()
+    rival_of(asked.wanted)  # one that is no model, before any work
     chosen = subjects(asked.source, asked.packs(), damaged)
     targets = {
         device.id: store.find_target(asked.out, device.target, asked.targets_folders)
