@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "edgepack.cli.measure:measure",
         "Run models on devices: latency, memory, accuracy.",
     ),
+    "try": (
+        "edgepack.cli.try_one:try_one",
+        "Run one real input on this host and on a device, side by side.",
+    ),
     "debug": (
         "edgepack.cli.debug:debug",
         "Say which layers of an exported model lose accuracy, and rescue it.",

@@ -42,6 +42,17 @@ def read_table(path: Path) -> dict[str, Any]:
         raise SpecError(f"{str(path)!r}: no such path: {error}", "check the path") from error
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's object, to be parsed like a TOML's. Raises SpecError where it is none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise SpecError(f"{path}: not JSON: {error}", "write it again") from error
+    if not isinstance(found, dict):
+        raise SpecError(f"{path}: not a JSON object", "write it again")
+    return found
+
+
 def parse(kind: type[T], table: dict[str, Any], where: str, also: tuple[str, ...] = ()) -> T:
     """``table`` as a ``kind``. Raises SpecError with one line for the first thing wrong.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgepack.errors import EdgepackError, ModelError
 from edgepack.events import step
 from edgepack.measuring.inputs import smooth_inputs
+from edgepack.model import taking
 from edgepack.model.check import check_against
 from edgepack.model.data import Data
 from edgepack.model.load import Model, load
@@ -25,7 +26,7 @@ from edgepack.workflow.compress import Workshop, check, layered
 from edgepack.workflow.job import Cell, Job, Sets, cells, metric_for, open_sets
 from edgepack.workflow.mixed import mixed
 from edgepack.workflow.shelf import Shelf
-from edgepack.workflow.store import Golden, read_packs, write_target
+from edgepack.workflow.store import Golden, pack_folder, read_packs, write_target
 
 log = logging.getLogger(__name__)
 GOLDEN_SAMPLES = 64
@@ -43,9 +44,14 @@ def pack_all(job: Job) -> Iterator[Pack]:
         raise next(iter(source.problems.values()))
     for target in job.targets:
         write_target(job.out, target)
+    data = source.evaluation or source.calibration
+    taken = taking.of_data(data) if data is not None else None
     for cell in matrix:
         with step(f"{cell.recipe.id} for {cell.target.id}"):
-            yield pack_cell(cell, source)
+            made = pack_cell(cell, source)
+        if taken is not None and made.artefact is not None:
+            taking.write(pack_folder(job.out, made.model, made.target, made.recipe), taken)
+        yield made
     of_this_name = [s.pack for s in read_packs(job.out)[0] if s.pack.model == source.model.name]
     for caution in mixed(of_this_name):
         log.warning("%s", caution)

@@ -15,10 +15,10 @@ from edgepack.model.sources import digest
 
 def of_files(folder: Path, suffixes: frozenset[str], read_one: Callable[[Path], Array]) -> Table:
     """A table of the files with those suffixes, sorted by path; a flat folder has no labels."""
-    files, classes = _listed(folder, suffixes)
+    files, numbers = listed(folder, suffixes)
 
     def labels(indices: Array) -> Array:
-        return np.array([classes[index] for index in indices], dtype=np.int64)
+        return np.array([numbers[index] for index in indices], dtype=np.int64)
 
     def read(indices: Array, size: int) -> Iterator[Batch]:
         for start in range(0, len(indices), size):
@@ -30,28 +30,38 @@ def of_files(folder: Path, suffixes: frozenset[str], read_one: Callable[[Path], 
                         f"{files[index]}: is {_by(row.shape)}, another file {_by(rows[0].shape)}",
                         "give [preprocess] a size, and channels for images",
                     )
-            yield Batch(x=(np.stack(rows),), y=labels(part) if classes else None)
+            yield Batch(x=(np.stack(rows),), y=labels(part) if numbers else None)
 
     return Table(
         length=len(files),
         read=read,
-        labels=labels if classes else None,
+        labels=labels if numbers else None,
         digest=lambda: digest(folder),
         shaped=True,
     )
 
 
-def _listed(folder: Path, suffixes: frozenset[str]) -> tuple[list[Path], list[int]]:
-    subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def classes(folder: Path) -> tuple[str, ...]:
+    """The names of the classes, in the order of their numbers; none in a flat folder."""
+    return tuple(place.name for place in _subfolders(folder))
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def listed(folder: Path, suffixes: frozenset[str]) -> tuple[list[Path], list[int]]:
+    """(the files, sorted by path; the number of each one's class). Raises DataError for none."""
+    subfolders = _subfolders(folder)
     files: list[Path] = []
-    classes: list[int] = []
+    numbers: list[int] = []
     for number, place in enumerate(subfolders or [folder]):
         inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in suffixes)
         files += inside
-        classes += [number] * len(inside) if subfolders else []
+        numbers += [number] * len(inside) if subfolders else []
     if not files:
         raise DataError(f"{folder}: holds no file of {', '.join(sorted(suffixes))}", "check path")
-    return files, classes
+    return files, numbers
 
 
 def _by(shape: tuple[Any, ...]) -> str:

@@ -19,10 +19,11 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", "
 def open_table(spec: Dataset, allow_code: bool) -> Table:
     """Images as uint8 height × width × channels (1 for gray ones, else RGB)."""
     folder = located(spec, folder=True)
-    return of_files(folder, SUFFIXES, lambda path: _picture(path, spec.preprocess))
+    return of_files(folder, SUFFIXES, lambda path: picture(path, spec.preprocess))
 
 
-def _picture(path: Path, preprocess: Preprocess) -> Array:
+def picture(path: Path, preprocess: Preprocess) -> Array:
+    """One image in the wanted size and channel order. Raises DataError where it is none."""
     from PIL import Image
 
     try:
