@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo demo-compress test check bench clean
+.PHONY: demo demo-compress demo-devices test check bench clean
 
 demo: $(STAMP)  ## train, pack, measure and report a small model on this machine
 	$(BIN)/edgepack demo -o build/demo
 
 demo-compress: $(STAMP)  ## the same by every family of compression techniques, in minutes
 	$(BIN)/edgepack demo --compress -o build/demo-compress
+
+demo-devices: $(STAMP)  ## the same on an emulated board and phone (apt: qemu-system-arm adb)
+	$(BIN)/edgepack demo --devices -o build/demo-devices
 
 test: $(STAMP)  ## every test that can run here; CI=1 makes a missing component a failure
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(if $(CI),--cov --cov-report=term)
@@ -27,6 +30,7 @@ bench: $(STAMP)  ## reprint the figures in the docs
 	$(BIN)/python -m benchmarks.agent
 	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.quantise
+	$(BIN)/python -m benchmarks.devices
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
