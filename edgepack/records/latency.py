@@ -134,11 +134,12 @@ class OperatorTime(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorTimes(Record):
-    """The mean time of every operator over ``runs`` profiled inferences.
+    """What every operator typically took in ``runs`` profiled inferences after the burst.
 
-    ``whole_us`` is what these took altogether, ``residual`` the share of it that no operator
-    accounts for; where that is more than 20 %, the times are not ``reliable``. ``delegated`` is
-    the share of the operators' time that a delegate took.
+    ``whole_us`` is the burst's median, which no profiler slowed down; ``residual`` is the share of
+    it that the operators do not account for (below 0: they took more). Where that is more than
+    20 %, the times are not ``reliable``. ``delegated`` is the share of the operators' time that a
+    delegate took.
     """
 
     operators: tuple[OperatorTime, ...]

@@ -154,9 +154,9 @@ def _operators(cell: Cell, m: Measurement) -> Table:
         else ""
     )
     trust = (
-        f"{times.residual:.0%} of the whole is in none of them"
+        f"{times.residual:.0%} of the median is in none of them"
         if times.reliable
-        else f"UNRELIABLE: {times.residual:.0%} of the whole is in none of them"
+        else f"UNRELIABLE: {times.residual:.0%} of the median is in none of them"
     )
     emulated = " (emulated)" if m.device.emulated else ""
     return Table(
@@ -167,7 +167,7 @@ def _operators(cell: Cell, m: Measurement) -> Table:
         columns=(
             Column(title="Operator", numeric=False),
             Column(title="#", explains="Its place in the order in which the runtime ran it"),
-            Column(title="Time", explains=f"Mean of {times.runs} profiled inferences"),
+            Column(title="Time", explains=f"Typical of {times.runs} profiled inferences"),
             Column(title="Share", explains="Of the sum of all operators"),
         ),
         rows=tuple(rows),

@@ -25,7 +25,7 @@ from edgepack.links.cache import delivered
 from edgepack.links.link import Completed, Link, checked, last_line
 from edgepack.records import RuntimeRecord
 from edgepack.runners import conditions, replies
-from edgepack.runners.replies import Reply
+from edgepack.runners.replies import CRASHED, Reply
 from edgepack.runners.runner import Abilities, Burst, check_arch
 from edgepack.runtimes import building, delivery, native_library, state_lines, tables
 from edgepack.spec.device import Device
@@ -46,6 +46,7 @@ done
 """Gives files their names in another folder: pairs of a path and a path to be."""
 
 HINTS = {
+    "crash": CRASHED,
     "cores": "name cores that are there and allowed in the target's [measure]",
     "load": "`edgepack inspect` says what the model needs; litert-python may take it",
     "allocate": "`edgepack inspect` says which operators the model needs",
@@ -63,6 +64,7 @@ class LiteRTNative:
         dtypes=DTYPES,
         delegates=("xnnpack", "none"),
         variables=False,
+        per_op=True,
         instead="tflite-runtime-python",
     )
 
@@ -104,6 +106,7 @@ class LiteRTNative:
         cores = conditions.cores_of(protocol, self._facts, self._device.id)
         before = conditions.cooled(lambda: dict(self._state()["now"]), protocol, self._device.id)
         plan, seconds = conditions.plan(protocol, cores), conditions.longest(protocol)
+        plan |= {"per_op": int(per_op)}
         reply, outputs, lost = self._ask(inputs, plan, seconds + self._seconds)
         if reply.samples_us:
             self._inference_seconds = max(reply.samples_us) / 1e6

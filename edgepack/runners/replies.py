@@ -6,22 +6,28 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import median
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MaxLen
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from edgepack.errors import EdgepackError, MeasureError
 from edgepack.links.link import Completed, last_line
-from edgepack.records import MeasuredMemory, RuntimeRecord
+from edgepack.records import MeasuredMemory, OperatorTime, OperatorTimes, RuntimeRecord
 from edgepack.runners.runner import Burst
 from edgepack.runtimes.child import signal_name
 
 CHUNK_BYTES = 16 << 20
 """Samples that are sent at one time."""
 MOST_DIMENSIONS = 8
+MOST_OPERATORS = 1 << 16
+MOST_CHARACTERS = 1 << 10
+UNRELIABLE = 0.2
+"""The share of an inference that its operators may leave unexplained."""
+CRASHED = "the device's log (`dmesg`) may say why; another --runner may take the model"
 REFUSED = ("load", "allocate")
 """The kinds of failure that say that the runtime does not take the model."""
 
@@ -43,6 +49,23 @@ class Memory:
 
     peak_rss_bytes: Count | None = None
     model_bytes: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """One operator as the runtime ran it, and what it typically took."""
+
+    name: Annotated[str, MaxLen(MOST_CHARACTERS)]
+    delegated: bool
+    us: Microseconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """The operators of an inference, in their order, over so many that were profiled."""
+
+    runs: Count
+    operators: Annotated[tuple[Operator, ...], MaxLen(MOST_OPERATORS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +97,7 @@ class Reply:
     settled: bool | None = None
     samples_us: tuple[Microseconds, ...] = ()
     outputs: tuple[Output, ...] = ()
+    profile: Profile | None = None
 
 
 @cache
@@ -122,11 +146,38 @@ def as_burst(
         memory=MeasuredMemory(peak_rss_bytes=memory.peak_rss_bytes, model_bytes=memory.model_bytes)
         if memory
         else None,
+        operators=operators(reply.profile, reply.samples_us) if reply.profile else None,
         outputs=tuple(outputs),
         before=before,
         after=after,
         failure=failure,
         refused=reply.kind in REFUSED,
+    )
+
+
+def operators(profile: Profile, samples_us: Sequence[float]) -> OperatorTimes | None:
+    """The times of operators, held against the burst's median; None where nothing was timed."""
+    total = sum(one.us for one in profile.operators)
+    if not samples_us or not profile.operators or total <= 0:
+        return None
+    whole = median(samples_us)
+    residual = 1 - total / whole if whole > 0 else 1.0
+    return OperatorTimes(
+        operators=tuple(
+            OperatorTime(
+                index=place,
+                name=one.name,
+                us=one.us,
+                share=one.us / total,
+                delegated=one.delegated,
+            )
+            for place, one in enumerate(profile.operators)
+        ),
+        runs=profile.runs,
+        whole_us=whole,
+        residual=residual,
+        reliable=abs(residual) <= UNRELIABLE,
+        delegated=sum(one.us for one in profile.operators if one.delegated) / total,
     )
 
 

@@ -23,7 +23,15 @@ from edgepack.measuring.agreement import agreement
 from edgepack.measuring.inputs import smooth_inputs
 from edgepack.records import TensorSpec
 from edgepack.runners.litert_native import DTYPES
-from edgepack.runners.runner import RUNNERS, Abilities, Burst, check_arch, place_of, session
+from edgepack.runners.runner import (
+    RUNNERS,
+    Abilities,
+    Burst,
+    check_arch,
+    place_of,
+    session,
+    sessions,
+)
 from edgepack.runtimes import building, child
 from edgepack.spec.device import Device, DeviceOptions
 from edgepack.spec.target import Protocol
@@ -243,6 +251,56 @@ def test_threads_are_told(cell: Cell, reference_data: Path) -> None:
     assert burst.failure is None
     assert burst.runtime is not None
     assert burst.runtime.threads == most
+
+
+def test_cores_are_chosen_or_refused(cell: Cell, tmp_path: Path) -> None:
+    path, ones = written(tmp_path, flatbuffers.relu(4)), np.ones((2, 1, 4), np.float32)
+    with session(cell.device, path, cell.runner) as running:
+        pinned = running.burst([ones], replace(QUICK, cores=(0,), threads=0))
+        missing = running.burst([ones], replace(QUICK, cores=(0, 1023)))
+    assert pinned.failure is None
+    assert pinned.runtime is not None
+    assert pinned.runtime.threads == 1
+    assert isinstance(missing.failure, MeasureError)
+    assert "cannot run on the core" in missing.failure.message
+    assert (missing.samples_us, missing.refused) == ((), False)
+
+
+def test_a_warm_up_is_judged(cell: Cell, tmp_path: Path) -> None:
+    path, ones = written(tmp_path, flatbuffers.relu(4)), np.ones((2, 1, 4), np.float32)
+    with session(cell.device, path, cell.runner) as running:
+        few = running.burst([ones], QUICK)
+        many = running.burst([ones], replace(QUICK, warmup_runs=1000))
+    assert few.settled is None
+    assert many.settled in (True, False)
+    assert many.warmup_runs % 1000 == 0
+
+
+def test_times_of_operators_are_given_where_they_are_promised(
+    cell: Cell, reference_data: Path
+) -> None:
+    path = reference_data / "models" / "mlperf_ic_int8.tflite"
+    inputs = smooth_inputs([INPUT], 2, seed=1)
+    with session(cell.device, path, cell.runner) as running:
+        burst = running.burst(inputs, QUICK, per_op=True)
+    assert burst.failure is None
+    assert (burst.operators is not None) == cell.abilities.per_op
+    if burst.operators is not None:
+        assert len(burst.operators.operators) > 10
+        assert sum(one.share for one in burst.operators.operators) == pytest.approx(1)
+        assert 0.5 < burst.operators.delegated <= 1
+
+
+def test_two_models_share_a_session_and_nothing_else(cell: Cell, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.tflite", tmp_path / "other.tflite"
+    one.write_bytes(flatbuffers.relu(2))
+    other.write_bytes(flatbuffers.relu(3))
+    a, b = np.array([[[-1, 2]]], np.float32), np.array([[[3, -4, 5]]], np.float32)
+    with sessions(cell.device, [one, other], cell.runner) as (first, second):
+        for _ in range(2):
+            same(list(first.burst([a], QUICK).outputs), [np.maximum(a, 0)])
+            same(list(second.burst([b], QUICK).outputs), [np.maximum(b, 0)])
+    cell.is_clean()
 
 
 def test_inputs_that_do_not_suit_are_named(cell: Cell, tmp_path: Path) -> None:

@@ -39,6 +39,19 @@ typedef struct {
 
 _Static_assert(sizeof(LiteRtTensorType) == 72, "the layout that LiteRT 2.3 asserts of itself");
 
+/* What the profiler saw: times in whole microseconds; `type` is a set of the bits below. */
+typedef struct {
+    const char *tag; /* the profiler's, until it is reset */
+    int32_t type;
+    uint64_t start_us, elapsed_us;
+    int64_t memory[6];
+    uint64_t index, subgraph;
+    int32_t source;
+} LiteRtEvent;
+
+_Static_assert(sizeof(LiteRtEvent) == 104, "as LiteRT 2.3 lays it out on 64-bit machines");
+enum { LITERT_OPERATOR = 1 << 1, LITERT_DELEGATED_OPERATOR = 1 << 3 };
+
 /* X(result, name, arguments); a layout or an index of inputs and outputs is the subgraph's. */
 #define LITERT_CALLS(X)                                                                           \
     X(int, CreateEnvironment, (int, const void *, LiteRtEnvironment *))                           \
@@ -67,7 +80,9 @@ _Static_assert(sizeof(LiteRtTensorType) == 72, "the layout that LiteRT 2.3 asser
       (LiteRtCompiledModel, size_t, size_t, const int *, size_t))                                 \
     X(int, CompiledModelGetProfiler, (LiteRtCompiledModel, LiteRtProfiler *))                     \
     X(int, StartProfiler, (LiteRtProfiler))                                                       \
-    X(int, GetProfileSummary, (LiteRtProfiler, LiteRtCompiledModel, char **))                     \
+    X(int, ResetProfiler, (LiteRtProfiler))                                                       \
+    X(int, GetNumProfilerEvents, (LiteRtProfiler, int *))                                         \
+    X(int, GetProfilerEvents, (LiteRtProfiler, int, LiteRtEvent *))                               \
     X(int, GetCompiledModelInputTensorLayout,                                                     \
       (LiteRtCompiledModel, size_t, size_t, LiteRtLayout *))                                      \
     X(int, GetCompiledModelOutputTensorLayouts,                                                   \

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cores.h"
+#include "profile.h"
 #include "warmup.h"
 
 static bool measure(Model *model, const Inputs *inputs, const Request *request, int64_t before,
@@ -40,7 +41,7 @@ static bool run(Model *model, const LiteRt *lite, const Request *request, Inputs
     if (!write_predictions(model, inputs, request, reply)) return false;
     reply->outputs = model->outputs;
     reply->output_count = model->output_count;
-    if (request->predict == 0) reply->delegate = model_delegate(model, request, reply);
+    if (request->predict == 0) profile(model, inputs, request, reply);
     return true;
 }
 
@@ -71,6 +72,6 @@ int main(int count, char **arguments)
     if (model.environment != NULL) lite.DestroyEnvironment(model.environment);
     free(inputs.content);
     free(request.given);
-    free(reply.samples.taken_ns);
+    free_reply(&reply);
     return done && fclose(file) == 0 ? 0 : 1;
 }

@@ -67,7 +67,7 @@ bool read_inputs(Inputs *inputs, const Request *request, Reply *reply)
     return true;
 }
 
-static bool feed(Model *model, const Inputs *inputs, size_t sample, Reply *reply)
+bool feed(Model *model, const Inputs *inputs, size_t sample, Reply *reply)
 {
     const unsigned char *stack = inputs->content;
     for (size_t place = 0; place < model->input_count; place++) {

@@ -24,6 +24,9 @@ int count_tasks(void);
 /* Read the samples of a request; each of the next returns false with the reply's error. */
 bool read_inputs(Inputs *inputs, const Request *request, Reply *reply);
 
+/* Copy one sample into the inputs. */
+bool feed(Model *model, const Inputs *inputs, size_t sample, Reply *reply);
+
 /* Single inferences until `runs` and `least_ns` have been taken, or `most_ns` are over. */
 bool burst(Model *model, const Inputs *inputs, int64_t runs, int64_t least_ns, int64_t most_ns,
            Samples *samples, Reply *reply);

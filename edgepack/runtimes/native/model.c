@@ -251,32 +251,22 @@ bool model_read(Model *model, const Port *port, void *sample, Reply *reply)
     return true;
 }
 
-/* A profile of one inference, which names what ran; owned by the caller, NULL where it fails. */
-static char *profile(Model *model, const Request *request, Reply *reply)
+bool model_watch(Model *model, const Request *request, LiteRtProfiler *profiler, Reply *reply)
 {
-    char *text = NULL;
-    LiteRtOptions options = NULL;
-    LiteRtProfiler profiler = NULL;
     const LiteRt *lite = model->lite;
-    if (make_options(model, &options, reply) &&
-        add_option(model, options, "runtime_options_string", "enable_profiling = true\n", reply) &&
-        compile(model, request, options, reply) &&
-        lite->CompiledModelGetProfiler(model->compiled, &profiler) == 0 && profiler != NULL &&
-        lite->StartProfiler(profiler) == 0 && model_run(model, reply))
-        (void)lite->GetProfileSummary(profiler, model->compiled, &text);
-    if (options != NULL) lite->DestroyOptions(options);
-    return text;
-}
-
-const char *model_delegate(Model *model, const Request *request, Reply *reply)
-{
-    Reply aside = *reply; /* what is not found out here is no failure of the measurement */
-    model->lite->DestroyCompiledModel(model->compiled);
+    lite->DestroyCompiledModel(model->compiled);
+    lite->DestroyOptions(model->options);
     model->compiled = NULL;
-    char *text = profile(model, request, &aside);
-    const char *found = text == NULL ? "unknown" : strstr(text, "Delegate/") ? "xnnpack" : "none";
-    free(text);
-    return found;
+    model->options = NULL;
+    if (!make_options(model, &model->options, reply) ||
+        !add_option(model, model->options, "runtime_options_string", "enable_profiling = true\n",
+                    reply) ||
+        !compile(model, request, model->options, reply))
+        return false;
+    TRY("load", CompiledModelGetProfiler(model->compiled, profiler));
+    if (*profiler == NULL) return fail(reply, "load", "LiteRT has no profiler");
+    TRY("load", StartProfiler(*profiler));
+    return true;
 }
 
 void model_close(Model *model)

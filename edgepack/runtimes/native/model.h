@@ -44,8 +44,8 @@ bool model_kept_shapes(Model *model, Reply *reply);
 /* Forget all state: the C API can reset no variables, so the model is compiled anew. */
 bool model_renew(Model *model, const Request *request, Reply *reply);
 
-/* `xnnpack` where it took operators, else `none` or `unknown`: compiles the model once more. */
-const char *model_delegate(Model *model, const Request *request, Reply *reply);
+/* Compile the model once more, for a profiler to watch it from here on; that slows it down. */
+bool model_watch(Model *model, const Request *request, LiteRtProfiler *profiler, Reply *reply);
 
 void model_close(Model *model);
 

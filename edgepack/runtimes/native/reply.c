@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdlib.h>
 
 #include "model.h"
 
@@ -82,6 +83,29 @@ static void write_memory(FILE *file, const Reply *reply)
     fprintf(file, ", \"since_load\": %s}", reply->since_load ? "true" : "false");
 }
 
+static void write_operators(FILE *file, const Reply *reply)
+{
+    fprintf(file, "{\"runs\": %" PRId64 ", \"operators\": [", reply->profiled_runs);
+    for (size_t place = 0; place < reply->operator_count; place++) {
+        const Operator *one = &reply->operators[place];
+        fputs(place > 0 ? ", {\"name\": " : "{\"name\": ", file);
+        write_text(file, one->name);
+        fprintf(file, ", \"delegated\": %s, \"us\": %.3f}", one->delegated ? "true" : "false",
+                one->us);
+    }
+    fputs("]}", file);
+}
+
+void free_reply(Reply *reply)
+{
+    for (size_t place = 0; place < reply->operator_count; place++) {
+        free(reply->operators[place].name);
+        free(reply->operators[place].taken_us);
+    }
+    free(reply->operators);
+    free(reply->samples.taken_ns);
+}
+
 bool write_reply(const Reply *reply, FILE *file)
 {
     bool first = true;
@@ -123,6 +147,10 @@ bool write_reply(const Reply *reply, FILE *file)
     if (reply->outputs != NULL) {
         write_name(file, &first, "outputs");
         write_outputs(file, reply);
+    }
+    if (reply->timed) {
+        write_name(file, &first, "profile");
+        write_operators(file, reply);
     }
     if (reply->kind != NULL) {
         write_name(file, &first, "kind");

@@ -14,6 +14,14 @@ typedef struct {
     size_t count, room;
 } Samples;
 
+/* One operator of an inference, and what it took in each of those that were profiled. */
+typedef struct {
+    char *name; /* owned */
+    bool delegated;
+    uint64_t *taken_us; /* owned */
+    double us;          /* typically */
+} Operator;
+
 /* Whether the speed had settled when the warm-up ended. */
 typedef enum { UNJUDGED, UNSETTLED, SETTLED } Settled;
 
@@ -30,6 +38,10 @@ typedef struct {
     Samples samples;
     const struct Port *outputs; /* borrowed */
     size_t output_count;
+    Operator *operators; /* owned, like its names */
+    size_t operator_count;
+    int64_t profiled_runs;
+    bool timed; /* whether the operators' times are to be told */
     const char *kind;
     char error[512];
 } Reply;
@@ -40,6 +52,9 @@ typedef struct {
 /* Note what failed, and at which stage; always false. */
 bool fail(Reply *reply, const char *kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Give back what the reply owns. */
+void free_reply(Reply *reply);
 
 /* Write the reply as one line; false where it cannot be written. */
 bool write_reply(const Reply *reply, FILE *file);

@@ -99,6 +99,7 @@ static bool read_argument(Request *request, const char *argument)
     IF_NAMED("cores", read_cores(value, &request->cores));
     IF_NAMED("probe", read_count(value, 1, &request->probe));
     IF_NAMED("predict", read_count(value, 1, &request->predict));
+    IF_NAMED("per_op", read_count(value, 1, &request->per_op));
     IF_NAMED("stateful", read_count(value, 1, &request->stateful));
     IF_NAMED("warmup_runs", read_count(value, MOST_RUNS, &request->warmup_runs));
     IF_NAMED("runs", read_count(value, MOST_RUNS, &request->runs));

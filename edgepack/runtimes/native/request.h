@@ -12,6 +12,7 @@
  *   stateful=1           the model keeps state: prepare it anew for each sample's outputs
  *   predict=1            each sample once, no burst; else a burst comes first, of
  *   warmup_runs=N warmup_seconds=X warmup_max_seconds=X runs=N min_seconds=X max_seconds=X
+ *   per_op=1             after a burst, the times of single operators
  */
 #ifndef EDGEPACK_REQUEST_H
 #define EDGEPACK_REQUEST_H
@@ -25,7 +26,7 @@ typedef struct {
     LiteRtTensorType *given; /* owned */
     size_t given_count;
     int64_t samples, threads, warmup_runs, runs;
-    int64_t probe, predict, stateful;
+    int64_t probe, predict, stateful, per_op;
     int64_t warmup_ns, warmup_max_ns, min_ns, max_ns;
     cpu_set_t cores; /* none where it has not been asked for any */
 } Request;

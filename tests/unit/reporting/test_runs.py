@@ -147,7 +147,7 @@ def test_operators_are_ordered_and_an_unreliable_table_says_so() -> None:
     bad = replace(whole(), operators=replace(swapped, residual=0.4, reliable=False))
     (table,) = runs.operators(cells(reported(bad).sections[0]))
     assert [row[0].text for row in table.rows] == ["Convolution (NHWC)", "SOFTMAX"]
-    assert "UNRELIABLE: 40% of the whole is in none of them" in table.caption
+    assert "UNRELIABLE: 40% of the median is in none of them" in table.caption
 
 
 def test_markdown_tells_the_same() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from edgepack.runners.litert_native import (
     complaint,
     own_loader,
 )
-from edgepack.runners.replies import Output, unpacked
+from edgepack.runners.replies import Operator, Output, Profile, operators, unpacked
 from edgepack.runners.runner import RUNNERS, check_arch, place_of, session
 from edgepack.runtimes import building, native_library
 from edgepack.spec.device import Device, DeviceOptions
@@ -103,6 +105,22 @@ def test_a_whole_session_whatever_the_names(here: Device, relu: Path) -> None:
     assert predicted.tolist() == found.outputs[0].tolist() == RESULT
     assert "load" in found.before
     assert "load" in found.after
+
+
+def test_times_of_operators_and_cores(here: Device, relu: Path) -> None:
+    one = min(os.sched_getaffinity(0))
+    with session(here, relu, "litert-native") as running:
+        plain = running.burst(SAMPLES, QUICK)
+        pinned = replace(QUICK, cores=(one,), threads=0, runs=300)
+        found = running.burst(SAMPLES, pinned, per_op=True)
+        refused = running.burst(SAMPLES, replace(QUICK, cores=(one, 1023)))
+    assert plain.operators is None
+    assert (found.failure, found.runtime and found.runtime.threads) == (None, 1)
+    assert found.outputs[0].tolist() == RESULT
+    if found.operators is not None:  # a RELU may take less than the profiler can see
+        assert [part.delegated for part in found.operators.operators] == [True]
+    assert "cannot run on the core 1023" in str(refused.failure)
+    assert refused.samples_us == ()
 
 
 def test_a_c_library_is_sent_where_the_devices_own_does_not_do(
@@ -196,9 +214,56 @@ WHOLE = {
 }  # fmt: skip
 
 
+def test_times_of_operators_are_held_against_the_burst() -> None:
+    parts = (
+        Operator(name="Convolution", delegated=True, us=60.0),
+        Operator(name="SOFTMAX", delegated=False, us=20.0),
+    )
+    found = operators(Profile(runs=9, operators=parts), [100.0, 90.0, 500.0])
+    assert found is not None
+    assert (found.whole_us, found.runs, found.delegated) == (100.0, 9, 0.75)
+    assert found.residual == pytest.approx(0.2)
+    assert found.reliable
+    assert [(one.index, one.name, one.share) for one in found.operators] == [
+        (0, "Convolution", 0.75), (1, "SOFTMAX", 0.25),
+    ]  # fmt: skip
+    for whole in (101.0, 66.0):  # too much is left, too much was found
+        other = operators(Profile(runs=9, operators=parts), [whole])
+        assert other is not None
+        assert not other.reliable
+    idle = (Operator(name="RESHAPE", delegated=True, us=0.0),)
+    assert operators(Profile(runs=9, operators=idle), [1.0]) is None
+    assert operators(Profile(runs=9, operators=parts), []) is None
+    assert operators(Profile(runs=9, operators=()), [1.0]) is None
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1e6), st.booleans()), min_size=1, max_size=20),
+    st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=9),
+)
+def test_shares_of_operators_make_up_the_whole(parts: Any, samples: list[float]) -> None:
+    profile = Profile(
+        runs=1, operators=tuple(Operator(name="x", delegated=d, us=us) for us, d in parts)
+    )
+    found = operators(profile, samples)
+    if found is None:
+        assert sum(us for us, _ in parts) <= 0
+        return
+    assert sum(one.share for one in found.operators) == pytest.approx(1)
+    assert 0 <= found.delegated <= 1 + 1e-9
+    total = sum(one.us for one in found.operators)
+    assert total + found.residual * found.whole_us == pytest.approx(found.whole_us, rel=1e-6)
+    assert found.reliable == (abs(found.residual) <= 0.2)
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        {"settled": "yes"},
+        {"profile": {"runs": 1, "operators": [{"name": 5, "delegated": True, "us": 1.0}]}},
+        {"profile": {"runs": 1, "operators": [{"name": "x", "delegated": True, "us": -1.0}]}},
+        {"profile": {"runs": 1, "operators": [{"name": "x" * 9999, "delegated": 1, "us": 1.0}]}},
+        {"profile": []},
         {"samples_us": [1.0, -1.0]},
         {"samples_us": ["1"]},
         {"samples_us": [1e300]},

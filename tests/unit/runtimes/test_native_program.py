@@ -77,6 +77,36 @@ def test_cores_that_are_not_there_are_refused(program: Program) -> None:
         assert reply["error"].startswith("cannot run on ")
 
 
+def two_steps(first: str, second: str, dtype: str = "float32") -> bytes:
+    """float[1, 2] through one operator and another."""
+    tensors = [tensor(name, (1, 2), dtype) for name in ("a", "b", "c")]
+    steps = [operator(first, [0], [1]), operator(second, [1], [2])]
+    return model(subgraph(tensors, steps, [0], [2]))
+
+
+def test_times_of_operators_where_they_are_asked_for(program: Program) -> None:
+    plan = {"runs": 3, "max_seconds": 20}
+    reply, _ = program.ask(RELU, SAMPLES, **plan)
+    assert "profile" not in reply
+    reply, outputs = program.ask(RELU, SAMPLES, **plan, per_op=1)
+    assert reply["profile"]["runs"] == 100
+    assert [one["delegated"] for one in reply["profile"]["operators"]] == [True]
+    assert all(one["us"] >= 0 for one in reply["profile"]["operators"])
+    assert outputs[0].tolist() == [[[0, 2]], [[3, 0]], [[5, 6]]]
+    assert "profile" not in program.ask(RELU, SAMPLES, predict=1, per_op=1)[0]
+
+
+def test_operators_that_no_delegate_takes_have_the_runtimes_own_names(program: Program) -> None:
+    content = two_steps("SIN", "ROUND")
+    reply, _ = program.ask(content, SAMPLES, runs=3, max_seconds=20, per_op=1)
+    names = [(one["name"], one["delegated"]) for one in reply["profile"]["operators"]]
+    if reply["delegate"] == "none":
+        assert names == [("SIN", False), ("ROUND", False)]
+    else:  # it took one of them, or both
+        assert any(delegated for _, delegated in names)
+    assert len(names) == 2
+
+
 @pytest.mark.parametrize("dtype", sorted(DTYPES))
 def test_every_type_comes_back_as_it_went_in(program: Program, dtype: str) -> None:
     values = np.arange(18).reshape(3, 2, 3) % (2 if dtype == "bool" else 18)
@@ -252,7 +282,7 @@ def test_a_probe(program: Program) -> None:
         "input=int8:1,,2", "input=int8:-1", "input=int8:99999999999", "input=int8:1x",
         "input=int8:1,1,1,1,1,1,1,1,1", "input=a-very-long-name-of-a-type:1",
         "cores=", "cores=0,", "cores=,0", "cores=-1", "cores=1024", "cores= 1", "cores=0x1",
-        "cores=0;1", "cores=99999999999999999999", "warmup_max_seconds=-1",
+        "per_op=2", "cores=0;1", "cores=99999999999999999999", "warmup_max_seconds=-1",
         'quote"and\\backslash', "\x01\xff", "%s%n%x",
     ],
 )  # fmt: skip
