@@ -12,8 +12,11 @@ from rich.table import Table
 
 from edgepack.records import Facts, Measurement, Pack, Quality
 from edgepack.reporting.cells import Cell
-from edgepack.reporting.runs import sentences
+from edgepack.reporting.runs import operators, sentences
+from edgepack.reporting.tables import Table as Times
 from edgepack.reporting.units import NOTHING, duration, quantity, score, size, spread
+
+MOST_OPERATORS = 15
 
 
 def packs_table(packs: Sequence[Pack]) -> str:
@@ -64,7 +67,16 @@ def measurements_table(measurements: Sequence[Measurement]) -> str:
         )
         for found in measurements
     ]
-    return "\n".join([as_text(table), *sentences(alone)]).rstrip() + "\n"
+    parts = [as_text(table), *sentences(alone), *map(_operators, operators(alone))]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _operators(times: Times) -> str:
+    """The slowest operators of one measurement, under a line that says whose they are."""
+    table = new_table(*(column.title for column in times.columns))
+    for row in times.rows[:MOST_OPERATORS]:
+        table.add_row(*(" ".join([value.text, *value.badges]) for value in row))
+    return f"\n{times.caption}\n{as_text(table)}"
 
 
 def facts_text(facts: Facts) -> str:

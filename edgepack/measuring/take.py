@@ -237,7 +237,7 @@ def _with_burst(
     status: Status = "throttled" if throttled(burst.after, burst.before) else found.status
     notes = [*found.notes, *remarks(burst, protocol, found.device.state)]
     if per_op and burst.operators is None and burst.failure is None:
-        notes.append("no times of operators: this runner gives none, litert-native does")
+        notes.append("no times of operators came back: the runner litert-native gives them")
     return replace(
         found,
         status="unsupported" if burst.refused else status,

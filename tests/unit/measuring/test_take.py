@@ -337,7 +337,7 @@ def test_times_of_operators_are_asked_for_and_their_absence_is_told() -> None:
     found = taken(bench, also=Also(per_op=True))
     assert bench.asked[0][2] == {"per_op": True}
     assert (found.operators, found.notes) == (
-        None, ("no times of operators: this runner gives none, litert-native does",),
+        None, ("no times of operators came back: the runner litert-native gives them",),
     )  # fmt: skip
     times = OperatorTimes(
         operators=(), runs=3, whole_us=1.0, residual=1.0, reliable=False, delegated=0.0

@@ -166,7 +166,12 @@ def test_hostile_names_are_inert() -> None:
     assert "<img" not in to_markdown(made)
 
 
-def test_the_commands_table_ends_with_the_sentences() -> None:
-    lines = measurements_table([whole()]).splitlines()
-    assert lines[-2].startswith("int8 on pi (emulated): digits-cnn float32 takes 23 % more")
-    assert lines[-1].startswith("int8 on pi (emulated): after 10 min")
+def test_the_commands_table_ends_with_the_sentences_and_the_slowest_operators() -> None:
+    text = measurements_table([whole()])
+    assert "\nint8 on pi (emulated): digits-cnn float32 takes 23 % more" in text
+    assert "\nint8 on pi (emulated): after 10 min" in text
+    caption, *rows = text[text.index("int8 on pi (emulated): 75%") :].splitlines()
+    assert caption.endswith("20% of the median is in none of them")
+    assert [words[0] for row in rows if (words := row.split())][-2:] == ["Convolution", "SOFTMAX"]
+    many = replace(TIMES, operators=TIMES.operators * 20)
+    assert measurements_table([replace(whole(), operators=many)]).count("(NHWC)") == 15
