@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgepack.bench import machine
 from edgepack.bench.boards import Board, find
-from edgepack.bench.image import USER
+from edgepack.bench.image import USER, made
 from edgepack.errors import LinkError
 from edgepack.spec.device import Device
 
@@ -44,13 +44,10 @@ def _held(device: Device) -> Iterator[Device]:
         yield device
         return
     board = find(device.board)
-    machine.folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (machine.folder() / f"{board.id}.users").open("a") as users:
+    with (made(machine.folder()) / f"{board.id}.users").open("a") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
-        running, booted = machine.up(board)
         try:
-            if booted:
-                passing(board).touch()
+            running, _ = machine.up(board, mark=passing(board))
             yield at(device, running)
         finally:
             if passing(board).exists() and _last(users.fileno()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -84,7 +85,7 @@ def image(board: Board) -> Image:
     place = cache() / f"{board.arch}-{sha256(repr(parts).encode())[:16]}"
     if place.is_dir():
         return Image(folder=place)
-    cache().mkdir(parents=True, exist_ok=True, mode=0o700)
+    made(cache())
     with locked(cache() / f"{board.arch}.lock"):
         if not place.is_dir():
             with step(f"building the image of {board.id}"):
@@ -107,30 +108,52 @@ def sources() -> str:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock that ends with this process, whatever becomes of it."""
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with step("waiting for another edgepack at the bench"):
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
+def made(folder: Path) -> Path:
+    """A private folder of the bench. Raises LinkError where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+        reason = "it may not be written"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise LinkError(
+        f"the emulated bench cannot use {folder}: {reason}",
+        "XDG_CACHE_HOME and XDG_STATE_HOME name other places",
+    )
+
+
 def _build(board: Board, place: Path) -> None:
-    made = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
+    """Build below a temporary name; whoever was killed while building left one behind."""
+    for left in place.parent.glob(f".{board.arch}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
     try:
         packages, kernel = apt.download(
-            made / "apt", board.arch, board.packages, board.backports, board.kernel
+            folder / "apt", board.arch, board.packages, board.backports, board.kernel
         )
         for name in ("key", "hostkey"):
-            _new_key(made / name)
-        with (made / "initrd").open("wb") as file:
+            _new_key(folder / name)
+        with (folder / "initrd").open("wb") as file:
             archive = Archive(file)
             for package in packages:
                 _unpack(package, archive)
-            _take_kernel(kernel, made / "vmlinuz", archive)
-            _finish(board, made, archive)
-        shutil.rmtree(made / "apt")
-        made.rename(place)
-    except OSError as error:
+            _take_kernel(kernel, folder / "vmlinuz", archive)
+            _finish(board, folder, archive)
+        shutil.rmtree(folder / "apt")
+        folder.rename(place)
+    except (OSError, subprocess.SubprocessError, tarfile.TarError) as error:
         raise LinkError(f"cannot build the image of {board.id}: {error}") from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _new_key(path: Path) -> None:

@@ -11,13 +11,13 @@ import socket
 import struct
 import subprocess
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from platformdirs import user_state_path
 
 from edgepack.bench.boards import Board
-from edgepack.bench.image import Image, image, locked
+from edgepack.bench.image import Image, image, locked, made
 from edgepack.errors import LinkError
 from edgepack.events import step
 from edgepack.files import write_text
@@ -27,6 +27,12 @@ BOOT_SECONDS = 180.0
 ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.2
 END_SECONDS = 10.0
+PORT_TRIES = 3
+TAKEN = "Could not set up host forwarding"
+
+
+class PortTakenError(LinkError):
+    """Between choosing a free port and listening on it another program took it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,7 @@ class Running:
     """A board that runs: its process, and the ports of this machine at which it answers.
 
     ``adb_port`` is None where no adbd runs there. ``started`` is in clock ticks since boot.
+    ``ready`` is false until it answers.
     """
 
     board: str
@@ -42,6 +49,7 @@ class Running:
     ssh_port: int
     adb_port: int | None
     image: str
+    ready: bool = True
 
     @property
     def known_hosts(self) -> Path:
@@ -56,6 +64,12 @@ def folder() -> Path:
 
 def status(board: Board) -> Running | None:
     """The board, if it runs."""
+    found = _living(board)
+    return found if found is not None and found.ready else None
+
+
+def _living(board: Board) -> Running | None:
+    """The board, if its process runs, ready or not."""
     try:
         found = Running(**json.loads(_record(board).read_text()))
     except (OSError, ValueError, TypeError):
@@ -63,13 +77,13 @@ def status(board: Board) -> Running | None:
     return found if _started(found.pid) == found.started else None
 
 
-def up(board: Board) -> tuple[Running, bool]:
+def up(board: Board, *, mark: Path | None = None) -> tuple[Running, bool]:
     """(the board, running and answering; whether it was booted just now).
 
-    Raises LinkError where something is missing here or it does not come up in time.
+    ``mark`` is a file that is made before it is booted, if it is. Raises LinkError where
+    something is missing here or it does not come up in time.
     """
-    folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-    with locked(folder() / f"{board.id}.lock"):
+    with locked(made(folder()) / f"{board.id}.lock"):
         if (running := status(board)) is not None:
             return running, False
         if shutil.which(board.emulator) is None:
@@ -77,24 +91,31 @@ def up(board: Board) -> tuple[Running, bool]:
                 f"the board {board.id} needs {board.emulator}, which is not on this machine",
                 "apt install qemu-system-arm",
             )
-        made = image(board)
+        found = image(board)
+        _clear(board)
+        if mark is not None:
+            mark.touch()
         with step(f"booting {board.id}"):
-            return _boot(board, made), True
+            return _booted(board, found), True
 
 
 def down(board: Board) -> bool:
     """End the board; False where it did not run."""
-    folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-    with locked(folder() / f"{board.id}.lock"):
-        running = status(board)
-        if running is not None:
-            _end(running.pid, running.started)
-        for path in (_record(board), folder() / f"{board.id}.known_hosts"):
-            path.unlink(missing_ok=True)
+    with locked(made(folder()) / f"{board.id}.lock"):
+        return _clear(board)
+
+
+def _clear(board: Board) -> bool:
+    """End what runs for the board, also what was killed while it booted it, and forget it."""
+    running = _living(board)
+    if running is not None:
+        _end(running.pid, running.started)
+    for path in (_record(board), folder() / f"{board.id}.known_hosts"):
+        path.unlink(missing_ok=True)
     return running is not None
 
 
-def command(board: Board, made: Image, ssh_port: int, adb_port: int | None) -> list[str]:
+def command(board: Board, found: Image, ssh_port: int, adb_port: int | None) -> list[str]:
     """The emulator's command line: it listens on loopback, and the board reaches nothing."""
     forwards = f"hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
     if adb_port is not None:
@@ -106,7 +127,7 @@ def command(board: Board, made: Image, ssh_port: int, adb_port: int | None) -> l
         board.emulator, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", board.machine, "-cpu", board.cpu, "-smp", str(board.cores),
         "-m", str(board.memory_mib), *clock,
-        "-kernel", str(made.kernel), "-initrd", str(made.initrd),
+        "-kernel", str(found.kernel), "-initrd", str(found.initrd),
         "-append", "console=ttyAMA0 rdinit=/init panic=-1 quiet",
         "-serial", "stdio",
         "-netdev", f"user,id=net,restrict=on,{forwards}",
@@ -114,31 +135,43 @@ def command(board: Board, made: Image, ssh_port: int, adb_port: int | None) -> l
     ]  # fmt: skip
 
 
-def _boot(board: Board, made: Image) -> Running:
+def _booted(board: Board, found: Image) -> Running:
+    """Boot the board, at other ports where somebody was faster to take one."""
+    for _ in range(PORT_TRIES - 1):
+        with contextlib.suppress(PortTakenError):
+            return _boot(board, found)
+    return _boot(board, found)
+
+
+def _boot(board: Board, found: Image) -> Running:
     ssh_port = free_port()
     adb_port = free_port() if board.adb else None
     console = folder() / f"{board.id}.log"
     with console.open("wb") as log:
         process = subprocess.Popen(
-            command(board, made, ssh_port, adb_port), stdin=subprocess.DEVNULL, stdout=log,
+            command(board, found, ssh_port, adb_port), stdin=subprocess.DEVNULL, stdout=log,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    started = _started(process.pid)
     try:
-        _await(board, process, ssh_port, adb_port, console)
         running = Running(
             board=board.id,
             pid=process.pid,
-            started=started or 0,
+            started=_started(process.pid) or 0,
             ssh_port=ssh_port,
             adb_port=adb_port,
-            image=str(made.folder),
+            image=str(found.folder),
+            ready=False,
         )
-        write_text(running.known_hosts, f"[127.0.0.1]:{ssh_port} {made.host_key()}\n")
+        # Written before it answers: whoever is killed meanwhile leaves a board that can be found.
+        write_text(_record(board), json.dumps(asdict(running)))
+        _await(board, process, ssh_port, adb_port, console)
+        write_text(running.known_hosts, f"[127.0.0.1]:{ssh_port} {found.host_key()}\n")
+        running = replace(running, ready=True)
         write_text(_record(board), json.dumps(asdict(running)))
     except BaseException:
         process.kill()
         process.wait()
+        _record(board).unlink(missing_ok=True)
         raise
     return running
 
@@ -159,6 +192,8 @@ def _await(
         code = process.poll()
         if code is not None or time.monotonic() > deadline:
             said = console.read_text(errors="replace").strip().splitlines() or ["nothing"]
+            if code is not None and TAKEN in said[-1]:
+                raise PortTakenError(f"the board {board.id} found its ports taken", "try again")
             what = f"ended with code {code}" if code is not None else "does not answer"
             raise LinkError(
                 f"the board {board.id} {what}; its console says: {said[-1][:200]}",

@@ -14,12 +14,14 @@ from typing import IO
 
 from edgepack.errors import LinkError, LinkTimeout
 from edgepack.links.adb_server import AdbServer, Seen, chosen, listed, over_tcp, serving
-from edgepack.links.shell import ShellLink, killing, marked
+from edgepack.links.link import last_line, printable
+from edgepack.links.shell import ShellLink, group_in, killing, marked
 from edgepack.spec.device import Device
 
 KILL_SECONDS = 5.0
 ENDED = "edgepack-ended"
 POLL_SECONDS = 0.1
+LOOK_SECONDS = 0.5
 UNSETTLED = {"authorizing", "connecting"}
 
 
@@ -32,7 +34,7 @@ def connect(device: Device) -> ShellLink:
             said = server.ask("connect", address, timeout_s=seconds)
             if address not in {phone.serial for phone in _seen(server, seconds)}:
                 raise LinkError(
-                    f"nothing that speaks ADB answers at {address}: {said[-200:]}",
+                    f"nothing that speaks ADB answers at {address}: {printable(said)[-200:]}",
                     "is it on, in this network, with wireless debugging turned on?",
                 )
         serial = chosen(address, _seen(server, seconds))
@@ -62,6 +64,7 @@ class AdbShell:
 
     def __init__(self, server: AdbServer, serial: str, name: str) -> None:
         self._server, self._serial, self._name = server, serial, name
+        self._given_up = False
 
     def execute(
         self,
@@ -72,6 +75,11 @@ class AdbShell:
         err: IO[bytes],
     ) -> int:
         """Run a command; see Shell. Its streams are files here, so that none blocks another."""
+        if self._given_up:
+            raise LinkTimeout(
+                f"{self._name} did not answer before, and was given up",
+                "is it on, and plugged in or in the network? then measure again",
+            )
         mark, line = marked(command)
         # adb's own code is 1 also where the phone was lost: the phone's word for it comes last.
         line += f'; code=$?; echo "{mark} {ENDED} $code" >&2; exit $code'
@@ -90,8 +98,9 @@ class AdbShell:
             try:
                 process.wait(timeout_s)
             except BaseException as error:
+                group = _looked(said, mark, process)
                 _end(process)
-                self._kill(_group(said, mark))
+                self._kill(group)
                 if isinstance(error, subprocess.TimeoutExpired):
                     raise LinkTimeout(
                         f"`{command[0]}` did not finish on {self._name} within {timeout_s:g} s",
@@ -100,9 +109,9 @@ class AdbShell:
                 raise
             code, words = _told(complained, mark)
             if code is None or _group(said, mark) is None:
-                reason = words.decode(errors="replace").strip().splitlines() or ["it ended"]
+                reason = last_line(words.decode(errors="replace") or "it ended")
                 raise LinkError(
-                    f"lost the connection to {self._name}: {reason[-1][:200]}",
+                    f"lost the connection to {self._name}: {reason}",
                     "check the cable or the network, and that the phone is on",
                 )
             _skip(said, mark)
@@ -118,11 +127,24 @@ class AdbShell:
         self._server.end()
 
     def _kill(self, group: int | None) -> None:
-        """End the process group of a command on the phone, if it can still be reached."""
-        if group is not None:
-            with contextlib.suppress(LinkError):
-                line = ("-s", self._serial, "shell", "-T", killing(group))
-                self._server.ask(*line, timeout_s=KILL_SECONDS)
+        """End the process group of a command on the phone; give it up where it does not answer."""
+        line = ("-s", self._serial, "shell", "-T", "true" if group is None else killing(group))
+        try:
+            self._server.ask(*line, timeout_s=KILL_SECONDS)
+        except LinkError:
+            self._given_up = True
+
+
+def _looked(said: IO[bytes], mark: str, process: subprocess.Popen[bytes]) -> int | None:
+    """The process group of what is to be ended; its mark may be on its way for a moment."""
+    deadline = time.monotonic() + LOOK_SECONDS
+    with contextlib.suppress(LinkError):
+        while (group := _group(said, mark)) is None and process.poll() is None:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(POLL_SECONDS / 5)
+        return group
+    return None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -137,7 +159,7 @@ def _group(said: IO[bytes], mark: str) -> int | None:
     for line in said:
         _, found, number = line.rpartition(f"{mark} ".encode())
         if found and number.endswith(b"\n"):
-            return int(number)
+            return group_in(number)
     return None
 
 

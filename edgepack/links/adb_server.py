@@ -13,13 +13,17 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgepack.errors import LinkError, LinkTimeout
+from edgepack.errors import LinkError, LinkTimeout, SpecError
 
 PORT = "ANDROID_ADB_SERVER_PORT"
+ELSEWHERE = {"ADB_SERVER_SOCKET", "ANDROID_ADB_SERVER_ADDRESS", "ANDROID_SERIAL", "ADB_TRACE"}
+"""Variables by which adb would turn to another server, or another phone, than it is told to."""
 USUAL_PORT = 5037
+START_SECONDS = 2.0
 HINT = "install adb (Debian: `apt install adb`), or the Python package adbutils, which brings one"
 
 
@@ -45,7 +49,8 @@ class AdbServer:
 
     def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
         """(argv, environment) of an adb command by this server."""
-        return [self.adb, *arguments], {**os.environ, PORT: str(self.port), "ADB_MDNS": "0"}
+        environment = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+        return [self.adb, *arguments], {**environment, PORT: str(self.port), "ADB_MDNS": "0"}
 
     def ask(self, *arguments: str, timeout_s: float) -> str:
         """What an adb command says, stdout and stderr together; its code says too little.
@@ -78,7 +83,7 @@ def serving(address: str, timeout_s: float) -> AdbServer:
     that does not match would end it.
     """
     adb = binary()
-    usual = int(os.environ.get(PORT, USUAL_PORT))
+    usual = usual_port()
     if not over_tcp(address) and (version := _version(usual)) is not None:
         mine = _own_version(adb, timeout_s)
         if version != mine:
@@ -88,15 +93,35 @@ def serving(address: str, timeout_s: float) -> AdbServer:
             )
         return AdbServer(adb=adb, port=usual, own=False)
     server = AdbServer(adb=adb, port=free_port(), own=True)
-    said = server.ask("start-server", timeout_s=timeout_s)
-    if _version(server.port) is None:
-        raise LinkError(f"adb cannot start its server: {said}")
+    try:
+        said = server.ask("start-server", timeout_s=timeout_s)
+        if _version(server.port) is None:
+            raise LinkError(f"adb cannot start its server: {said[-200:]}", HINT)
+    except BaseException:
+        _end_when_it_listens(server)
+        raise
     return server
+
+
+def _end_when_it_listens(server: AdbServer) -> None:
+    """End a server that may just be starting: adb leaves it to itself before it listens."""
+    deadline = time.monotonic() + START_SECONDS
+    while _version(server.port) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    server.end()
+
+
+def usual_port() -> int:
+    """The port at which this machine's ADB server is. Raises SpecError where it is none."""
+    chosen = os.environ.get(PORT, str(USUAL_PORT))
+    if not chosen.isdecimal() or not 0 < int(chosen) < 65536:
+        raise SpecError(f"{PORT} is '{chosen}', which is no port", f"unset it: it is {USUAL_PORT}")
+    return int(chosen)
 
 
 def over_tcp(address: str) -> bool:
     """Whether an address is ``host:port`` and not a serial number."""
-    return bool(re.fullmatch(r"[^\s:]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}", address))
+    return bool(re.fullmatch(r"[^\s:-][^\s:]*:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}", address))
 
 
 @dataclass(frozen=True, kw_only=True)

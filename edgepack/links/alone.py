@@ -11,6 +11,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from edgepack.errors import LinkError, RemoteCommandError
 from edgepack.events import step
+from edgepack.files import sha256
 from edgepack.links.link import MAKE_ROOT, Completed, Link, checked, last_line
 
 LEASE_SECONDS = 900
@@ -27,31 +29,63 @@ MARGIN_SECONDS = 60
 POLL_SECONDS = 5.0
 """Seldom: whoever asks takes time from the one who measures there."""
 TAKEN = 75
+GUARD = """
+exec 9< "$1" && command -v flock > /dev/null && flock 9
+"""
+"""One of these scripts at a time: without it two may take over the same dead owner's lock."""
 TAKE = (
     MAKE_ROOT
+    + GUARD
     + """
 read -r now rest < /proc/uptime && read -r boot < /proc/sys/kernel/random/boot_id || exit
 now=${now%.*} lock=$1/lock
 mine="$boot $((now + $2)) $3"
-ln -s -- "$mine" "$lock" 2>/dev/null && echo "$mine" && exit
-held=$(readlink "$lock") || exit 75
+if test -e "$lock" && ! test -h "$lock"; then echo "$lock is no lock" >&2; exit 1; fi
+ln -sn -- "$mine" "$lock" 2>/dev/null && echo "$mine" && exit
+tries=9
+until held=$(readlink "$lock"); do
+  why=$(ln -sn -- "$mine" "$lock" 2>&1) && echo "$mine" && exit
+  tries=$((tries - 1))
+  test "$tries" -gt 0 || { echo "$why" >&2; exit 1; }
+done
 old=${held%% *} until=${held#* } until=${until%% *}
 if test "$old" != "$boot" || test "$until" -lt "$now" || test "$held" = "$4"; then
   mv -- "$lock" "$lock.$$" && taken=$(readlink "$lock.$$") && rm -f -- "$lock.$$"
-  test "$taken" = "$held" && ln -s -- "$mine" "$lock" && echo "$mine" && exit
+  test "$taken" = "$held" && ln -sn -- "$mine" "$lock" && echo "$mine" && exit
+  test -n "$taken" && ln -sn -- "$taken" "$lock" 2>/dev/null
 fi
 echo "$held"
 exit 75
 """
 )
-RENEW = """
+RENEW = (
+    GUARD
+    + """
 test "$(readlink "$1/lock")" = "$4" || { echo "another has the lock" >&2; exit 75; }
 read -r now rest < /proc/uptime && read -r boot < /proc/sys/kernel/random/boot_id || exit
 mine="$boot $((${now%.*} + $2)) $3"
-ln -s -- "$mine" "$1/lock.$$" && mv -f -- "$1/lock.$$" "$1/lock" && echo "$mine"
+ln -sn -- "$mine" "$1/lock.$$" && mv -f -- "$1/lock.$$" "$1/lock" && echo "$mine"
 """
-RELEASE = 'test "$(readlink "$1/lock")" = "$2" && rm -f -- "$1/lock"'
-SWEEP = 'for job in "$1"/job-*; do test -d "$job" && rm -rf -- "$job"; done; true'
+)
+RELEASE = GUARD + 'case "$(readlink "$1/lock")" in *" $2") rm -f -- "$1/lock" ;; esac'
+SWEEP = """
+for place in $(grep -l -s -F -e "$2=$3" /proc/[0-9]*/environ); do
+  place=${place#/proc/}
+  kill -9 "${place%/environ}" 2>/dev/null
+done
+for job in "$1"/job-*; do test -d "$job" && rm -rf -- "$job"; done
+rm -f -- "$1"/lock.[0-9]*
+true
+"""
+"""Ends what an owner before us had started and could not end, and removes what it had made.
+
+A server may keep a command's words in its environment: the mark stands in two of them.
+"""
+JOB = "EDGEPACK_JOB"
+"""A variable of what runs on the device under a lock: by its value it is found again."""
+
+_living: set[str] = set()
+"""The words that tell the locks of this process apart, while they are held."""
 
 
 @contextmanager
@@ -62,21 +96,30 @@ def alone(link: Link, root: str, *, timeout_s: float, wait_s: float) -> Iterator
     lost: then figures were taken beside somebody else's.
     """
     root = root.rstrip("/")
-    owner = f"{_word(getpass.getuser())}@{_word(socket.gethostname())} {machine()} {_process()}"
+    word = secrets.token_hex(8)
+    owner = f"{_user()}@{_word(socket.gethostname())} {_here()} {_process()} {word}"
     held = Held(link, root, owner, timeout_s)
-    held.take(wait_s)
+    _living.add(word)
     try:
-        checked(link, ["sh", "-c", SWEEP, "sh", root], timeout_s=timeout_s)
+        held.take(wait_s)
+        checked(link, ["sh", "-c", SWEEP, "sh", root, *held.mark], timeout_s=timeout_s)
         yield held
     finally:
-        held.release()
+        try:
+            held.release()
+        finally:
+            _living.discard(word)
 
 
 class Held:
-    """A link that renews the lock before a call that may outlast it. See Link."""
+    """A link that renews the lock before a call that may outlast it. See Link.
+
+    ``mark`` is a variable and its value, in the environment of whatever it runs.
+    """
 
     def __init__(self, link: Link, root: str, owner: str, timeout_s: float) -> None:
         self._link, self._root, self._owner, self._seconds = link, root, owner, timeout_s
+        self.mark = (JOB, sha256(root.encode())[:16])
         self._mine = ""
         self._until = 0.0
 
@@ -128,7 +171,7 @@ class Held:
     def release(self) -> None:
         """Give the lock back, if the device can still be reached."""
         try:
-            argv = ["sh", "-c", RELEASE, "sh", self._root, self._mine]
+            argv = ["sh", "-c", RELEASE, "sh", self._root, self._owner]
             self._link.run(argv, timeout_s=self._seconds)
         except LinkError:
             return  # its time will be up, or its owner seen to be dead
@@ -142,7 +185,8 @@ class Held:
         stdin: bytes | None = None,
     ) -> Completed:
         """Run a program there; see Link."""
-        return self._renewed(timeout_s).run(argv, timeout_s=timeout_s, env=env, stdin=stdin)
+        marked = {**(env or {}), self.mark[0]: self.mark[1]}
+        return self._renewed(timeout_s).run(argv, timeout_s=timeout_s, env=marked, stdin=stdin)
 
     def put(self, local: Path, remote: str, *, timeout_s: float) -> None:
         """Copy a file to the device; see Link."""
@@ -158,11 +202,26 @@ class Held:
 
 
 def machine() -> str:
-    """A word that tells this machine and its boot from others: process ids are its own."""
+    """A word that tells this machine and its boot from others."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return _word(socket.gethostname())
+
+
+def _here() -> str:
+    """Where process ids mean what they mean here: a container counts its own."""
+    try:
+        return f"{machine()}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return machine()
+
+
+def _user() -> str:
+    try:
+        return _word(getpass.getuser())
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user-{os.getuid()}"
 
 
 def _process() -> str:
@@ -173,15 +232,31 @@ def _process() -> str:
 def _started(pid: int) -> str:
     """When a process of this machine started, in clock ticks; empty where it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""
 
 
 def _dead(held: str) -> bool:
-    """Whether a lock's owner is a process of this machine that has ended."""
-    found = re.fullmatch(r"\S+ \d+ \S+ (\S+) (\d+) (\d*)", held)
-    return found is not None and found[1] == machine() and _started(int(found[2])) != found[3]
+    """Whether a lock's owner is a process of this machine that has ended, or let go of it."""
+    found = re.fullmatch(r"\S+ \d+ \S+ (\S+) (\d{1,9}) (\d*)(?: (\w+))?", held, re.ASCII)
+    if found is None or found[1] != _here():
+        return False
+    if int(found[2]) == os.getpid() and found[3] == _started(os.getpid()):
+        return found[4] not in _living  # its connection was lost, and the lock with it
+    return _started(int(found[2])) != found[3] and not _hidden(int(found[2]))
+
+
+def _hidden(pid: int) -> bool:
+    """Whether a process is there that another user runs and /proc does not show."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not Path(f"/proc/{pid}").exists()
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False
 
 
 def _whose(held: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgepack.errors import LinkError
 from edgepack.files import sha256
-from edgepack.links.link import MAKE_ROOT, Link, checked, last_line
+from edgepack.links.link import MAKE_ROOT, Link, last_line
 
 KEPT_DAYS = 30
 MARGIN_BYTES = 8 << 20
@@ -16,15 +16,20 @@ FIND = (
     + """
 cache=$1/cache
 mkdir -p -- "$cache" || exit
-test -O "$cache" || { echo "$cache is another user's" >&2; exit 1; }
+if ! test -O "$cache" || { test -h "$cache" && theirs -ldn -- "$cache"; }; then
+  echo "$cache is another user's" >&2
+  exit 1
+fi
+rm -f -- "$cache"/*.part
 find "$cache" -mindepth 1 -maxdepth 1 -mtime "+$4" -exec rm -rf -- {} + 2>/dev/null
 if test -f "$cache/$2" && test "$(wc -c < "$cache/$2")" -eq "$3"; then
   touch -- "$cache/$2"
   sum=$(sha256sum "$cache/$2" 2>/dev/null) && test "${sum%% *}" = "$5" && echo here && exit
 fi
-df -P -k -- "$cache" 2>/dev/null || df -k "$cache"
+df -P -k -- "$cache" 2>/dev/null || df -k "$cache" 2>/dev/null || true
 """
 )
+"""Says ``here``, or what is free. A transfer that was cut may have left a part."""
 
 
 def delivered(link: Link, root: str, local: Path, *, timeout_s: float) -> str:
@@ -35,7 +40,13 @@ def delivered(link: Link, root: str, local: Path, *, timeout_s: float) -> str:
     root, digest, size = root.rstrip("/"), sha256(local.read_bytes()), local.stat().st_size
     name = f"{digest}-{_safe(local.name)}"
     argv = ["sh", "-c", FIND, "sh", root, name, str(size), str(KEPT_DAYS), digest]
-    done = checked(link, argv, timeout_s=timeout_s)
+    done = link.run(argv, timeout_s=timeout_s)
+    if done.returncode:
+        reason = last_line(done.stderr.decode(errors="replace"))
+        raise LinkError(
+            f"cannot use the folder {root}/cache on the device: {reason}",
+            "set options.workspace in the device's TOML to a folder that you may write to",
+        )
     said = done.stdout.decode(errors="replace")
     remote = f"{root}/cache/{name}"
     if last_line(said) == "here":

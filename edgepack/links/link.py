@@ -25,10 +25,22 @@ LINKS: Mapping[str, str] = {
 MAKE_ROOT = """
 umask 077
 mkdir -p -- "$1" || exit
-if ! test -O "$1" && ! test -k "$1"; then echo "$1 is another user's" >&2; exit 1; fi
+theirs() {
+  owner=$(set -f; set -- $(ls "$@" 2>/dev/null); echo "$3")
+  test "$owner" != 0 && test "$owner" != "$(id -u)"
+}
+if test -h "$1" && theirs -ldn -- "$1"; then echo "$1 is another user's link" >&2; exit 1; fi
+if ! test -O "$1" && { ! test -k "$1" || theirs -ldnL -- "$1"; }; then
+  echo "$1 is another user's" >&2
+  exit 1
+fi
+"""
+"""Programs run from there: nobody else may be able to exchange the folder, or what lies in it.
+
+The owner of a folder can rename whatever is in it, sticky or not; a link in /tmp may have been
+laid by anybody, to a folder of ours.
 """
 MAKE_FOLDER = MAKE_ROOT + 'mkdir -- "$2"'
-"""Programs run from there: nobody else may be able to exchange the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +121,8 @@ def workspace(link: Link, root: str, *, timeout_s: float) -> Iterator[str]:
 
     Raises LinkError where it cannot be made.
     """
-    place = f"{root.rstrip('/')}/job-{secrets.token_hex(6)}"
+    root = root.rstrip("/")
+    place = f"{root}/job-{secrets.token_hex(6)}"
     try:
         checked(link, ["sh", "-c", MAKE_FOLDER, "sh", root, place], timeout_s=timeout_s)
     except RemoteCommandError as error:
@@ -127,6 +140,15 @@ def workspace(link: Link, root: str, *, timeout_s: float) -> Iterator[str]:
 
 
 def last_line(text: str) -> str:
-    """The last line that says something, cut to a readable length."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """The last line that says something, cut to a readable length.
+
+    Devices are not trusted: what could steer a terminal is left out.
+    """
+    lines = [printable(line).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line]
     return lines[-1][:300] if lines else "no message"
+
+
+def printable(text: str) -> str:
+    """A text on one line, with a blank for each character that is not shown."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -15,7 +15,7 @@ from typing import IO, Protocol
 
 from edgepack.errors import LinkError, SpecError
 from edgepack.files import replacing
-from edgepack.links.link import Completed, last_line
+from edgepack.links.link import Completed, last_line, printable
 
 PRELUDE = (
     "{ read -r pid name state parent group rest < /proc/$$/stat; } 2>/dev/null || group=$$; "
@@ -117,6 +117,20 @@ class ShellLink:
 def killing(group: int) -> str:
     """The line that ends a process group: dash's ``kill`` takes no ``--``."""
     return f"kill -9 -{group}"
+
+
+def group_in(line: bytes) -> int:
+    """The process group in the line that begins with the mark. Raises LinkError.
+
+    The device is not trusted: 0 and 1 would mean every process.
+    """
+    number = line.split()[-1]
+    if not number.isdigit() or len(number) > 9 or int(number) < 2:
+        raise LinkError(
+            f"the shell on the device names no process: {printable(repr(line)[:100])}",
+            "is it a POSIX sh?",
+        )
+    return int(number)
 
 
 def marked(command: Sequence[str]) -> tuple[str, str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import select
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING
 
 from edgepack.errors import LinkError, LinkTimeout
 from edgepack.links import ssh_connect
-from edgepack.links.shell import ShellLink, killing, marked
+from edgepack.links.shell import ShellLink, group_in, killing, marked
 from edgepack.spec.device import Device
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 16
 POLL_SECONDS = 0.05
 KILL_SECONDS = 5.0
+GRACE_SECONDS = 1.0
+LOOK_SECONDS = 0.5
+CLOSE_SECONDS = 5.0
+LOST = "check that the device is up, and its network"
 
 
 def connect(device: Device) -> ShellLink:
@@ -30,16 +35,22 @@ def connect(device: Device) -> ShellLink:
 
 
 class SshShell:
-    """One connection; each command runs in a channel of its own. See Shell."""
+    """One connection; each command runs in a channel of its own. See Shell.
+
+    Parts of paramiko wait for ever where the device, or the network, is frozen: then the
+    connection is cut. It is cut too where what a deadline should end cannot be ended.
+    """
 
     def __init__(self, clients: Sequence[paramiko.SSHClient], name: str) -> None:
         self._clients = clients
         self._name = name
+        self._given_up = False
 
     def close(self) -> None:
         """End the connection."""
         for client in self._clients:
-            client.close()
+            with self._within(CLOSE_SECONDS):
+                client.close()
 
     def execute(
         self,
@@ -50,33 +61,30 @@ class SshShell:
         err: IO[bytes],
     ) -> int:
         """Run a command in a channel; see Shell."""
+        if self._given_up:
+            raise LinkTimeout(
+                f"{self._name} did not answer before, and was given up",
+                "is it on, and its network up? then measure again",
+            )
         deadline = time.monotonic() + timeout_s
         mark, wrapped = marked(command)
-        channel, streams = None, Streams(mark.encode(), source, out, err)
+        streams = Streams(mark.encode(), source, out, err)
         try:
-            channel = self._channel(timeout_s)
-            channel.settimeout(max(POLL_SECONDS, deadline - time.monotonic()))
-            channel.exec_command(wrapped)
-            while streams.move(channel):
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-        except TimeoutError as error:
-            self._kill(streams.group)
-            raise LinkTimeout(
-                f"`{command[0]}` did not finish on {self._name} within {timeout_s:g} s",
-                "raise options.call_seconds in the device's TOML if it needs longer",
-            ) from error
+            with self._within(timeout_s + GRACE_SECONDS):
+                code = self._moved(wrapped, deadline, streams)
         except (OSError, EOFError, ssh_connect.ssh_exception()) as error:
+            if isinstance(error, TimeoutError) or time.monotonic() > deadline:
+                self._end(streams.group)
+                raise LinkTimeout(
+                    f"`{command[0]}` did not finish on {self._name} within {timeout_s:g} s",
+                    "raise options.call_seconds in the device's TOML if it needs longer",
+                ) from error
             raise LinkError(
-                f"lost the connection to {self._name}: {error or 'it ended'}"
+                f"lost the connection to {self._name}: {error or 'it ended'}", LOST
             ) from error
         except KeyboardInterrupt:
-            self._kill(streams.group)
+            self._end(streams.group)
             raise
-        finally:
-            if channel is not None:
-                channel.close()
-        code = channel.exit_status
         if code < 0:
             raise LinkError(
                 f"lost the connection to {self._name} while `{command[0]}` ran",
@@ -86,10 +94,26 @@ class SshShell:
             raise LinkError(f"{self._name}: the shell there ran no command", "is it a POSIX sh?")
         return code
 
+    def _moved(self, wrapped: str, deadline: float, streams: Streams) -> int:
+        """The code of a command whose streams were moved to their ends; TimeoutError if late."""
+        channel = self._channel(max(POLL_SECONDS, deadline - time.monotonic()))
+        try:
+            channel.settimeout(max(POLL_SECONDS, deadline - time.monotonic()))
+            channel.exec_command(wrapped)
+            while streams.move(channel):
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+            return channel.exit_status
+        except BaseException:
+            streams.look(channel)
+            raise
+        finally:
+            channel.close()
+
     def _channel(self, timeout_s: float) -> paramiko.Channel:
         transport = self._clients[0].get_transport()
         if transport is None or not transport.is_active():
-            raise LinkError(f"the connection to {self._name} has ended")
+            raise LinkError(f"the connection to {self._name} has ended", LOST)
         try:
             return transport.open_session(timeout=timeout_s)
         except ssh_connect.ssh_exception() as error:
@@ -97,16 +121,39 @@ class SshShell:
                 raise TimeoutError from error
             raise
 
-    def _kill(self, group: int | None) -> None:
-        """End the process group of a command on the device, if it can still be reached."""
-        if group is None:
-            return
-        with contextlib.suppress(LinkError, OSError, EOFError, ssh_connect.ssh_exception()):
+    def _end(self, group: int | None) -> None:
+        """End the process group of a command on the device; without an answer, the connection."""
+        answered = False
+        with (
+            contextlib.suppress(LinkError, OSError, EOFError, ssh_connect.ssh_exception()),
+            self._within(KILL_SECONDS),
+        ):
             channel = self._channel(KILL_SECONDS)
             channel.settimeout(KILL_SECONDS)
-            channel.exec_command(killing(group))
-            channel.status_event.wait(KILL_SECONDS)
+            channel.exec_command("true" if group is None else killing(group))
+            answered = channel.status_event.wait(KILL_SECONDS)
             channel.close()
+        if not answered:
+            self._cut()
+
+    @contextlib.contextmanager
+    def _within(self, seconds: float) -> Iterator[None]:
+        """Cut the connection where the block does not end in time."""
+        timer = threading.Timer(seconds, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _cut(self) -> None:
+        """End the connection without a word to the device: whoever waits for it gets an error."""
+        self._given_up = True
+        for client in self._clients:
+            transport = client.get_transport()
+            if transport is not None:
+                transport.close()
 
 
 class Streams:
@@ -137,6 +184,15 @@ class Streams:
             select.select([channel.fileno()], [], [], POLL_SECONDS)
         return True
 
+    def look(self, channel: paramiko.Channel) -> None:
+        """Wait a moment for the mark of what is to be ended: it may be on its way."""
+        deadline = time.monotonic() + LOOK_SECONDS
+        while self.group is None and not channel.closed and time.monotonic() < deadline:
+            if channel.recv_ready():
+                self._receive(channel.recv(CHUNK_BYTES))
+            else:
+                time.sleep(POLL_SECONDS / 5)
+
     def _send(self, channel: paramiko.Channel) -> bool:
         if not self._unsent:
             self._unsent = self._source.read(CHUNK_BYTES)
@@ -163,6 +219,6 @@ class Streams:
         start = self._head.find(self._mark + b" ")
         end = self._head.find(b"\n", start)
         if start >= 0 and end >= 0:
-            self.group = int(self._head[start:end].split()[1])
+            self.group = group_in(self._head[start:end])
             self._out.write(self._head[end + 1 :])
             self._head = b""

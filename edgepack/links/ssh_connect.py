@@ -10,9 +10,11 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import LinkError, LinkTimeout, SpecError
+from edgepack.links.link import printable
 from edgepack.spec.device import Device, DeviceOptions
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 PASSWORD = "EDGEPACK_SSH_PASSWORD"  # noqa: S105 - the name of a variable, not a password
 KEEPALIVE_SECONDS = 15
+MOST_HOPS = 8
+UNSAFE = frozenset("'`\";&<>|(){}")
+UNSAFE_IN_HOSTS = UNSAFE | frozenset("$\\ ")
+"""What OpenSSH takes in no name either: a `Match exec` of the user's own would run it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,12 @@ def split(address: str) -> tuple[str | None, str, int | None]:
         raise SpecError(
             f"'{address}' is not an SSH address", 'write address = "user@host" or "user@host:22"'
         )
+    for name, unsafe in ((user, UNSAFE), (host, UNSAFE_IN_HOSTS)):
+        if name.startswith("-") or unsafe & set(name) or not name.isprintable():
+            raise SpecError(
+                f"'{printable(address)}' is not an SSH address: {name!r} is no name",
+                "a name does not begin with '-', and holds no blanks, quotes or shell characters",
+            )
     if port and not 0 < int(port) < 65536:
         raise SpecError(f"'{address}': no such port: {port}", "a port is 1 to 65535")
     return user or None, host, int(port) if port else None
@@ -86,10 +98,12 @@ def resolve(address: str) -> Place:
             f"{path}: ProxyCommand for '{alias}' is not supported", "use ProxyJump instead"
         )
     jump = found.get("proxyjump", "")
+    if not (known_port := str(found.get("port", 22))).isdecimal():
+        raise LinkError(f"{path}: '{alias}' has the port '{known_port}'", "mend that file")
     return Place(
         host=found.get("hostname", alias),
-        port=port or int(found.get("port", 22)),
-        user=user or found.get("user") or getpass.getuser(),
+        port=port or int(known_port),
+        user=user or found.get("user") or _here(),
         keys=tuple(
             key for key in found.get("identityfile", ()) if Path(key).expanduser().is_file()
         ),
@@ -104,14 +118,40 @@ def open_clients(device: Device) -> list[paramiko.SSHClient]:
     """
     logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it logs what it raises
     place, options = resolve(device.address), device.options
-    if not place.jump:
-        return [_open(place, options, None)]
-    via = _open(resolve(place.jump.split(",")[-1]), options, None)
+    opened: list[paramiko.SSHClient] = []
     try:
-        return [_open(place, options, via), via]
+        for hop in (*_on_the_way(place), place):
+            opened.insert(0, _open(hop, options, opened[0] if opened else None))
     except BaseException:
-        via.close()
+        for client in opened:
+            client.close()
         raise
+    return opened
+
+
+def _on_the_way(place: Place) -> list[Place]:
+    """The hosts to go through, the nearest first. Raises LinkError where they form a ring."""
+    hops: list[Place] = []
+    while place.jump:
+        names = [name.strip() for name in place.jump.split(",")]
+        hops = [*(resolve(name) for name in names), *hops]
+        place = hops[0]
+        if len(hops) > MOST_HOPS:
+            raise LinkError(
+                f"~/.ssh/config: ProxyJump leads through more than {MOST_HOPS} hosts",
+                "do they lead to each other?",
+            )
+    return hops
+
+
+def _here() -> str:
+    """The user's name on this machine, which is what ssh takes where none is given."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # a container's user may have no name
+        raise LinkError(
+            "this machine has no name for its user", 'write address = "user@host"'
+        ) from error
 
 
 def _open(
@@ -185,8 +225,9 @@ def _refuse(place: Place) -> Any:
             raise LinkError(
                 f"the host key of {place.host}:{place.port} is not known ({fingerprint(key)})",
                 f"compare the fingerprint with the device's, then trust it: run "
-                f"`ssh -p {place.port} {place.user}@{place.host}` once, or add the lines of "
-                f"`ssh-keyscan -p {place.port} {place.host}` to ~/.ssh/known_hosts",
+                f"`ssh -p {place.port} {quote(f'{place.user}@{place.host}')}` once, or add the "
+                f"lines of `ssh-keyscan -p {place.port} {quote(place.host)}` to "
+                "~/.ssh/known_hosts",
             )
 
     return Refuse()
@@ -208,13 +249,21 @@ def explained(error: BaseException, place: Place, options: DeviceOptions) -> Lin
         return LinkError(
             f"the host key of {where} has CHANGED (now {fingerprint(error.key)})",
             "somebody may be in between; if the device was set up anew: "
-            f"`ssh-keygen -R [{place.host}]:{place.port}` and trust it again",
+            f"`ssh-keygen -R {quote(f'[{place.host}]:{place.port}')}` and trust it again",
         )
     if isinstance(error, paramiko.PasswordRequiredException):
         return LinkError(
             f"the private key for {place} is encrypted", f"`ssh-add` it, or set {PASSWORD}"
         )
-    if isinstance(error, paramiko.AuthenticationException):
+    late = isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
+    # what paramiko says when a handshake took too long
+    late = late or "No existing session" in text or "timeout" in text.lower()
+    if late:
+        return LinkTimeout(
+            f"{where} did not answer within {options.connect_seconds:g} s",
+            "is the device on? raise options.connect_seconds if it is only slow",
+        )
+    if isinstance(error, paramiko.AuthenticationException) and "EOF" not in text:
         return LinkError(
             f"{place} refused to let you in",
             f"set options.key in the device's TOML, `ssh-add` a key, or set {PASSWORD}",
@@ -225,14 +274,17 @@ def explained(error: BaseException, place: Place, options: DeviceOptions) -> Lin
         return LinkError(
             f"the name {place.host} cannot be resolved", "check `address`, or use an IP address"
         )
-    silent = "No existing session" in text  # what paramiko says when a handshake took too long
-    if silent or isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
-        return LinkTimeout(
-            f"{where} did not answer within {options.connect_seconds:g} s",
-            "is the device on? raise options.connect_seconds if it is only slow",
-        )
-    if "banner" in text or isinstance(error, EOFError | ConnectionResetError):
+    if "banner" in text:
         return LinkError(
             f"{where} does not answer as an SSH server does", "check the port in `address`"
         )
-    return LinkError(f"cannot connect to {place}: {text or type(error).__name__}")
+    if isinstance(error, EOFError | ConnectionError) or "EOF" in text or "Negotiation" in text:
+        return LinkError(
+            f"{where} ended the connection before it was open; perhaps it does not answer as an "
+            "SSH server does",
+            "check the port in `address`; else look at the server's log: it may be overloaded",
+        )
+    return LinkError(
+        f"cannot connect to {place}: {printable(text) or type(error).__name__}",
+        f"try by hand: `ssh -v -p {place.port} {quote(f'{place.user}@{place.host}')}`",
+    )

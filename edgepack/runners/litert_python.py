@@ -6,9 +6,11 @@ import json
 import logging
 import sys
 import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +19,8 @@ from edgepack.errors import EdgepackError, LinkError, MeasureError
 from edgepack.links.cache import delivered
 from edgepack.links.link import Link, checked, last_line
 from edgepack.records import RuntimeRecord
-from edgepack.runners import conditions, replies
-from edgepack.runners.replies import Reply
+from edgepack.runners import conditions, facts, replies
+from edgepack.runners.replies import CRASHED, Reply
 from edgepack.runners.runner import Abilities, Burst, check_arch
 from edgepack.runtimes import agent, delivery, state, tables
 from edgepack.spec.device import Device
@@ -41,7 +43,10 @@ os.rename(part, folder)
 os.remove(packed)
 """
 """Unpacks below the job's own folder; in the cache a bundle appears whole or not at all."""
+DAMAGED = (OSError, ValueError, EOFError, KeyError, AttributeError, BadZipFile, zlib.error)
+"""What numpy raises for an archive that is none."""
 HINTS = {
+    "crash": CRASHED,
     "cores": "name cores that are there and allowed in the target's [measure]",
     "load": "`edgepack inspect` says what the model needs",
     "allocate": "`edgepack inspect` says which operators the model needs",
@@ -153,9 +158,8 @@ class AnyPython:
         return folder
 
     def _described(self) -> delivery.DevicePython:
-        facts = self._facts
-        major, minor = (int(part) for part in facts["python"].split(".")[:2])
-        libc, _, release = facts.get("libc", "").partition(" ")
+        major, minor = (int(part) for part in self._facts["python"].split(".")[:2])
+        libc, _, release = self._facts.get("libc", "").partition(" ")
         numbers = [int(part) for part in release.split(".")[:2] if part.isdigit()]
         script = "import numpy; print(numpy.__version__)"
         done = self._link.run([self._python, "-c", script], timeout_s=self._seconds)
@@ -176,15 +180,14 @@ class AnyPython:
         """What the device says of itself just now."""
         argv = [self._python, f"{self._place}/state.py"]
         done = self._link.run(argv, timeout_s=self._seconds, env=self._environment)
-        try:
-            found: dict[str, Any] = json.loads(done.stdout)
-        except ValueError as error:
+        found = facts.read(done.stdout)
+        if found is None:
             reason = last_line(done.stderr.decode(errors="replace"))
             raise MeasureError(
                 f"`{self._python}` does not run on {self._device.id}: {reason}",
                 "install python3 (3.8 or later) there, set options.python in its TOML, or use "
                 "--runner litert-native, which needs none",
-            ) from error
+            )
         return found
 
     def _ask(
@@ -213,8 +216,15 @@ class AnyPython:
                 checked(self._link, ["rm", "-f", "--", given, taken], timeout_s=self._seconds)
             except LinkError as error:
                 return reply, [], error
-            with np.load(local, allow_pickle=False) as archive:
-                outputs = [archive[f"arr_{index}"] for index in range(len(archive.files))]
+            try:
+                with np.load(local, allow_pickle=False) as archive:
+                    outputs = [archive[f"arr_{index}"] for index in range(len(archive.files))]
+            except DAMAGED as error:
+                failure = MeasureError(
+                    f"the outputs came back damaged: {type(error).__name__}",
+                    "is the device out of room? see options.workspace",
+                )
+                return reply, [], failure
         return reply, outputs, None
 
     def _run(self, request: dict[str, Any], seconds: float) -> Reply:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ from edgepack.links import alone as alone_module
 from edgepack.links import cache
 from edgepack.links.alone import alone
 from edgepack.links.cache import delivered, free_bytes
-from edgepack.links.link import Link, connect
+from edgepack.links.link import Completed, Link, connect
 from edgepack.spec.device import Device
 
 HOLD = """
@@ -110,6 +113,106 @@ def test_a_lock_whose_time_is_up_is_taken_over(link: Link, root: str, lock: str)
     with alone(link, root, timeout_s=20, wait_s=0):
         pass
     assert list(Path(root).iterdir()) == []
+
+
+class Lost:
+    """A link that breaks after a command, and takes no more."""
+
+    def __init__(self, link: Link, calls: int) -> None:
+        self._link, self.calls = link, calls
+
+    def run(self, argv: Sequence[str], **options: Any) -> Completed:
+        if self.calls <= 0:
+            raise LinkError("lost")
+        self.calls -= 1
+        done = self._link.run(argv, **options)
+        if self.calls == 0:
+            raise LinkError("lost")
+        return done
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_lock_that_this_process_lost_with_its_link_is_taken_over(
+    link: Link, root: str, calls: int
+) -> None:
+    with (
+        pytest.raises(LinkError, match="lost"),
+        alone(Lost(link, calls), root, timeout_s=20, wait_s=0),  # type: ignore[arg-type]
+    ):
+        pass
+    assert (Path(root) / "lock").is_symlink()
+    with alone(link, root, timeout_s=20, wait_s=0):
+        pass
+    assert list(Path(root).iterdir()) == []
+
+
+def test_what_a_lost_owner_had_started_is_ended(link: Link, device: Device, root: str) -> None:
+    """Only that: what merely mentions it goes on."""
+    with alone(link, root, timeout_s=20, wait_s=0) as held:
+        argv = ["sh", "-c", "nohup sleep 300 >/dev/null 2>&1 </dev/null & echo $!"]
+        left = int(held.run(argv, timeout_s=20).stdout)
+        assert isinstance(held, alone_module.Held)
+        words = "=".join(held.mark)
+    with subprocess.Popen(["sleep", "300.0"], env={"NOTE": words[:-1]}) as other:
+        with alone(link, root, timeout_s=20, wait_s=0):
+            for _ in range(100):
+                if not alone_module._started(left):
+                    break
+                time.sleep(0.05)
+            assert not alone_module._started(left)
+        assert other.poll() is None
+        other.kill()
+
+
+@pytest.mark.parametrize("flock", [True, False])
+def test_a_dead_owners_lock_is_taken_over_by_one(tmp_path: Path, flock: bool) -> None:
+    """By the very script that devices run, many at once."""
+    root = tmp_path / "work"
+    script = alone_module.TAKE if flock else alone_module.TAKE.replace("flock", "no-such-tool")
+    for attempt in range(5):
+        root.mkdir(mode=0o700)
+        (root / "lock").symlink_to("another-boot 1 me@far elsewhere 1 1")
+        argv = ["sh", "-c", script, "sh", str(root), "900"]
+        racing = [
+            subprocess.Popen([*argv, f"owner-{number}", ""], stdout=subprocess.PIPE)
+            for number in range(12)
+        ]
+        codes = [process.wait(20) for process in racing]
+        for process in racing:
+            with process:
+                pass
+        if flock:
+            assert codes.count(0) == 1, (attempt, codes)
+            owner = f"owner-{codes.index(0)}"
+            assert str((root / "lock").readlink()).endswith(owner)
+        assert set(codes) <= {0, alone_module.TAKEN}
+        assert [path.name for path in root.iterdir()] == ["lock"]
+        shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_is_no_lock_is_told_at_once(link: Link, root: str, kind: str) -> None:
+    Path(root).mkdir(mode=0o700)
+    if kind == "folder":
+        (Path(root) / "lock").mkdir()
+    else:
+        (Path(root) / "lock").write_text("")
+    with (
+        pytest.raises(LinkError, match="lock is no lock") as caught,
+        alone(link, root, timeout_s=20, wait_s=60),
+    ):
+        pass
+    assert "options.workspace" in caught.value.hint
+
+
+def test_a_lock_that_leads_to_a_folder_is_not_written_into(link: Link, root: str) -> None:
+    Path(root).mkdir(mode=0o700)
+    (Path(root) / "inside").mkdir()
+    (Path(root) / "lock").symlink_to("inside")
+    with alone(link, root, timeout_s=20, wait_s=0):
+        assert str((Path(root) / "lock").readlink()) != "inside"
+    assert [path.name for path in Path(root).iterdir()] == ["inside"]
+    assert list((Path(root) / "inside").iterdir()) == []
 
 
 def test_a_lock_of_another_machine_is_left_until_its_time_is_up(link: Link, root: str) -> None:

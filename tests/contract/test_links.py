@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgepack.errors import LinkError, LinkTimeout, RemoteCommandError
-from edgepack.links.link import Link, checked, connect, workspace
+from edgepack.links.link import MAKE_FOLDER, Link, checked, connect, workspace
 from edgepack.spec.device import Device
 
 HOSTILE = [
@@ -202,9 +203,50 @@ def test_a_workspace_in_another_users_folder_is_refused(link: Link, tmp_path: Pa
         workspace(link, str(tmp_path / "root"), timeout_s=20),
     ):
         pass
-    (tmp_path / "root").chmod(0o1777)
+    (tmp_path / "root").chmod(0o1777)  # whose owner may rename what lies in it all the same
+    with (
+        pytest.raises(LinkError, match="another user's"),
+        workspace(link, str(tmp_path / "root"), timeout_s=20),
+    ):
+        pass
+    os.chown(tmp_path / "root", 0, 0)
     with workspace(link, str(tmp_path / "root"), timeout_s=20) as place:
         assert Path(place).is_dir()
+
+
+def test_a_workspace_by_another_users_link_is_refused(link: Link, tmp_path: Path) -> None:
+    """In /tmp it could lead to any folder of ours, to be swept."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a link away")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "root").symlink_to(tmp_path / "mine")
+    with workspace(link, f"{tmp_path}/root/", timeout_s=20) as place:
+        assert Path(place).is_dir()
+    os.chown(tmp_path / "root", 12345, 12345, follow_symlinks=False)
+    with (
+        pytest.raises(LinkError, match="another user's link"),
+        workspace(link, f"{tmp_path}/root/", timeout_s=20),
+    ):
+        pass
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+@pytest.mark.parametrize("owner", [0, 12345])
+def test_a_shared_folder_is_used_where_its_owner_is_trusted(tmp_path: Path, owner: int) -> None:
+    """Asked as a user who is neither root nor the owner."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    shared = tmp_path / "shared folder"
+    shared.mkdir()
+    for folder in (*tmp_path.parents, tmp_path):
+        if folder.is_relative_to("/tmp/") and folder != Path("/tmp"):
+            folder.chmod(folder.stat().st_mode | 0o111)
+    os.chown(shared, owner, owner)
+    shared.chmod(0o1777)
+    argv = ["sh", "-c", MAKE_FOLDER, "sh", str(shared), f"{shared}/job-1"]
+    done = subprocess.run(argv, user=54321, group=54321, capture_output=True, check=False)
+    assert (done.returncode == 0) == (owner == 0), done.stderr
+    assert (shared / "job-1").is_dir() == (owner == 0)
 
 
 def test_closing_twice_is_harmless(device: Device) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
+import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from edgepack.bench import apt, boards, image, machine
-from edgepack.bench.hold import holding
+from edgepack.bench.hold import holding, passing
+from edgepack.bench.image import Image
 from edgepack.bench.machine import Running
 from edgepack.errors import LinkError, SpecError
 from edgepack.spec.device import Device
@@ -158,3 +162,127 @@ def test_only_loopback_is_listened_on_and_the_board_reaches_nothing() -> None:
             forward.startswith("tcp:127.0.0.1:") for forward in network.split("hostfwd=")[1:]
         )
         assert "max" not in words
+
+
+def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Image:
+    """An emulator that is a script, and an image for it."""
+    program = folder / BOARD.emulator
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    (folder / "hostkey.pub").write_text("ssh-ed25519 AAAA edgepack\n")
+    made = Image(folder=folder)
+    monkeypatch.setattr(machine, "image", lambda board: made)
+    return made
+
+
+def test_a_board_whose_booting_was_killed_is_ended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(tmp_path, monkeypatch, "echo $$ >> pids; exec sleep 60")
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "from pathlib import Path\n"
+        "from edgepack.bench import boards, machine\nfrom edgepack.bench.image import Image\n"
+        f"machine.image = lambda board: Image(folder=Path({str(tmp_path)!r}))\n"
+        "machine.up(boards.find('aarch64'))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as booting:
+        while not (machine.folder() / f"{BOARD.id}.json").exists():
+            time.sleep(0.02)
+        booting.kill()
+    (left,) = (tmp_path / "pids").read_text().split()
+    assert machine._started(int(left)) is not None
+    assert machine.status(BOARD) is None  # it does not answer yet
+    monkeypatch.setattr(machine, "_await", lambda *_: None)
+    running, booted = machine.up(BOARD)
+    try:
+        assert booted
+        assert running.pid != int(left)
+        assert machine._started(int(left)) is None
+    finally:
+        machine.down(BOARD)
+    assert machine._started(running.pid) is None
+
+
+def test_an_interrupt_while_booting_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(tmp_path, monkeypatch, "echo $$ >> pids; exec sleep 60")
+    monkeypatch.chdir(tmp_path)
+
+    def interrupted(*_: object) -> None:
+        while not (tmp_path / "pids").exists():
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(machine, "_await", interrupted)
+    with pytest.raises(KeyboardInterrupt), holding(PHONE) as reached:
+        reached()
+    assert machine._started(int((tmp_path / "pids").read_text())) is None
+    assert not list(machine.folder().glob("*.json"))
+    assert not passing(BOARD).exists()
+
+
+def test_ports_that_were_taken_meanwhile_are_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fake(
+        tmp_path, monkeypatch,
+        f"echo x >> {tmp_path}/tries; echo 'qemu: Could not set up host forwarding rule'; exit 1",
+    )  # fmt: skip
+    with pytest.raises(LinkError, match="ports taken"):
+        machine._booted(BOARD, made)
+    assert (tmp_path / "tries").read_text() == "x\n" * machine.PORT_TRIES
+
+
+def test_two_who_boot_a_board_get_the_same_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(tmp_path, monkeypatch, "exec sleep 60")
+    monkeypatch.setattr(machine, "_await", lambda *_: time.sleep(0.3))
+    found: list[tuple[Running, bool]] = []
+    threads = [threading.Thread(target=lambda: found.append(machine.up(BOARD))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    machine.down(BOARD)
+    assert len({running.pid for running, _ in found}) == 1
+    assert sum(booted for _, booted in found) == 1
+
+
+def test_a_board_goes_on_while_another_process_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(tmp_path, monkeypatch, "exec sleep 60")
+    monkeypatch.setattr(machine, "_await", lambda *_: None)
+    with holding(PHONE) as reached:
+        reached()
+        with (machine.folder() / f"{BOARD.id}.users").open("a") as other:
+            fcntl.flock(other, fcntl.LOCK_SH)
+            with holding(PHONE) as again:
+                again()
+            assert machine.status(BOARD) is not None
+    assert machine.status(BOARD) is None
+
+
+def test_what_a_killed_build_left_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = image.cache() / ".arm64-old-abc"
+    left.mkdir(parents=True)
+    (left / "initrd").write_bytes(b"half")
+    monkeypatch.setenv(apt.MIRROR, "http://127.0.0.1:9/debian")
+    monkeypatch.setattr(machine.shutil, "which", lambda name: name)
+    with pytest.raises(LinkError):
+        machine.up(BOARD)
+    assert not left.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(LinkError, match="cannot use") as caught:
+        machine.up(BOARD)
+    assert "XDG_STATE_HOME" in caught.value.hint
