@@ -15,6 +15,7 @@ from edgepack.reporting.collect import build
 from tests.needs import needs
 from tests.unit.reporting.realistic import LAPTOP, measurement, operators, pack, report, sha
 from tests.unit.reporting.test_render import hostile_report
+from tests.unit.reporting.test_runs import reported, whole
 
 pytestmark = pytest.mark.e2e
 OPTIONS = [
@@ -90,6 +91,18 @@ def test_every_section_is_drawn_without_a_complaint_or_a_request(open_page) -> N
     assert opened.complaints == []
     assert len(opened.requests) == 1
     assert page.evaluate("document.documentElement.scrollWidth") == 1280
+
+
+def test_what_was_measured_beyond_one_burst_is_drawn(open_page) -> None:
+    opened = open_page(reported(whole()))
+    panel = opened.page.locator(".section:visible [aria-labelledby$='-runs']")
+    assert panel.get_by_role("heading", name="Beyond one burst").is_visible()
+    assert panel.get_by_text("the difference is real", exact=False).first.is_visible()
+    assert panel.locator(".canvas svg.main-svg").count() >= 1
+    assert panel.locator(".scatterlayer .points path").count() == 60
+    assert panel.get_by_role("row", name="SOFTMAX").is_visible()
+    assert opened.complaints == []
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == 1280
 
 
 def test_tabs_change_by_mouse_by_keyboard_and_by_address(open_page) -> None:
