@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgepack.files import to_json, write_text
+from edgepack.files import encoded, to_json, write_text
 from edgepack.model.data import Data
 from edgepack.model.sources import located
 from edgepack.model.sources.files import classes, listed
@@ -57,8 +57,10 @@ def of_data(data: Data) -> Taking:
 
 
 def write(folder: Path, taking: Taking) -> None:
-    """Keep it beside a pack."""
-    write_text(folder / NAME, to_json(asdict(taking)))
+    """Keep it beside a pack; what is the same already is not written again."""
+    path, text = folder / NAME, to_json(asdict(taking))
+    if not path.is_file() or path.read_bytes() != encoded(text):
+        write_text(path, text)
 
 
 def read(folder: Path) -> Taking | None:

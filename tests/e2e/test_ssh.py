@@ -137,11 +137,20 @@ def test_a_runtime_is_delivered_to_a_bare_python(
 
 
 def test_a_device_without_python_says_so(server: Sshd, model: Path) -> None:
-    found, _ = measured(server.device(python="/no/such/python3"), model)
+    device = server.device(python="/no/such/python3")
+    found, _ = measured(device, model, "litert-python")
     assert (found.status, found.error.code if found.error else 0) == ("failed", 6)
     assert found.error is not None
     assert "/no/such/python3" in found.error.message
     assert "options.python" in found.error.hint
+    assert left(server) == []
+
+
+def test_a_device_without_python_is_measured_without_it(server: Sshd, model: Path) -> None:
+    found, _ = measured(server.device(python="/no/such/python3"), model)
+    assert (found.status, found.error) == ("ok", None)
+    assert found.runtime is not None
+    assert found.runtime.runner == "litert-native"
     assert left(server) == []
 
 
