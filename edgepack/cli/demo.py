@@ -8,18 +8,26 @@ import click
 
 from edgepack.cli import options
 from edgepack.cli.output import data_stdout
+from edgepack.errors import SpecError
 
 
 @click.command()
 @options.out_folder(default="build/demo", show_default=True)
 @click.option("--compress", is_flag=True, help="By every family of techniques; takes minutes.")
-def demo(out: Path, compress: bool) -> int:
+@click.option("--devices", is_flag=True, help="On an emulated board and phone, which it boots.")
+def demo(out: Path, compress: bool, devices: bool) -> int:
     """Train a small CNN on scikit-learn's digits, pack it, measure it here, report it."""
     with data_stdout() as write:
         from edgepack.cli.progress import shown
         from edgepack.cli.whole import show_whole
-        from edgepack.workflow.demo import COMPRESSIONS, RECIPES, demo_job, demo_request
+        from edgepack.workflow import demo as demos
 
+        if compress and devices:
+            raise SpecError("--compress and --devices are two demos", "choose one")
         with shown():
-            job = demo_job(out, COMPRESSIONS if compress else RECIPES)
-        return show_whole(write, job, demo_request(out))
+            if devices:
+                job = demos.devices_job(out)
+            else:
+                job = demos.demo_job(out, demos.COMPRESSIONS if compress else demos.RECIPES)
+        asked = demos.devices_request(out) if devices else demos.demo_request(out)
+        return show_whole(write, job, asked)

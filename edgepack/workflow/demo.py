@@ -1,4 +1,4 @@
-"""The demos: a small CNN trained, packed by several recipes and measured, on this machine alone."""
+"""The demos: a small CNN trained, packed by several recipes and measured; nothing else needed."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ COMPRESSIONS = (
     "equalize-adaround-int8",
 )
 """Every family of techniques, beside what is compared with them."""
+EMULATED = ("emulated-aarch64", "emulated-phone")
+"""A board by SSH and a phone by ADB: one emulated machine, booted once."""
 LIMITS = Limits(max_latency_ms=1.0, max_flash_kib=96.0, max_accuracy_drop=0.01)
 
 
@@ -35,13 +37,13 @@ def demo_target() -> Target:
     return replace(base, id="demo", name=f"{base.name}, with the demo's limits", limits=LIMITS)
 
 
-def demo_job(out: Path, recipes: Sequence[str] = RECIPES) -> Job:
-    """Train the demo's model into ``out`` and ask for it by those recipes."""
+def demo_job(out: Path, recipes: Sequence[str] = RECIPES, target: Target | None = None) -> Job:
+    """Train the demo's model into ``out`` and ask for it by those recipes; see ``demo_target``."""
     model = out / "digits.keras"
     train_digits(open_data(find(Dataset, "digits-train")), model)
     return Job(
         model=model,
-        targets=(demo_target(),),
+        targets=(target or demo_target(),),
         recipes=tuple(find(Recipe, name) for name in recipes),
         out=out,
         train=find(Dataset, "digits-train"),
@@ -54,3 +56,13 @@ def demo_request(out: Path) -> Request:
     """Measure what lies in ``out`` on this machine."""
     asked = request(out, devices=["this-machine"], evaluation="digits-evaluation")
     return replace(asked, devices=tuple(replace(d, target="demo") for d in asked.devices))
+
+
+def devices_job(out: Path) -> Job:
+    """The demo's model in float32 and int8 for 64-bit Arm, without limits: it is emulated."""
+    return demo_job(out, ("float32", "int8"), find(Target, "generic-linux-aarch64"))
+
+
+def devices_request(out: Path) -> Request:
+    """Measure what lies in ``out`` on the emulated devices."""
+    return request(out, devices=EMULATED, evaluation="digits-evaluation")

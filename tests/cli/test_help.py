@@ -59,7 +59,8 @@ def known_flags(command: click.Command) -> set[str]:
 
 
 def test_every_flag_that_the_package_or_the_readme_names_exists():
-    files = [*(ROOT / "edgepack").rglob("*.py"), ROOT / "README.md"]
+    pages = (ROOT / "README.md", ROOT / "docs" / "devices.md")
+    files = [*(ROOT / "edgepack").rglob("*.py"), *pages]
     named = {
         flag: path.name
         for path in files
