@@ -52,9 +52,11 @@ class PythonElseNative:
         """What the device says of itself; see Runner."""
         return self._chosen.about()
 
-    def burst(self, inputs: Sequence[NDArray[Any]], protocol: Protocol, **more: Any) -> Burst:
+    def burst(
+        self, inputs: Sequence[NDArray[Any]], protocol: Protocol, *, per_op: bool = False
+    ) -> Burst:
         """Warm up, then measure; see Runner."""
-        return self._chosen.burst(inputs, protocol, **more)
+        return self._chosen.burst(inputs, protocol, per_op=per_op)
 
     def predict(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs of stacked samples; see Runner."""
