@@ -46,11 +46,16 @@ def runs(found: Sequence[Cell]) -> Table:
                 Value(text=name),
                 Value(text=str(runtime.threads) if runtime is not None else units.NOTHING),
                 Value(text=runtime.runner if runtime is not None else units.NOTHING),
-                Value(text=listed(m.protocol) or units.NOTHING, marks="wordy"),
+                Value(text=listed(_set(m.protocol)) or units.NOTHING, marks="wordy"),
                 Value(text=m.started_at, order=m.started_at),
             )
         )
     return _table("Measurements: runtime and protocol", columns, rows)
+
+
+def _set(values: dict[str, Any]) -> dict[str, Any]:
+    """Without what was left to the device."""
+    return {key: value for key, value in values.items() if value not in (None, ())}
 
 
 def states(section: ReportSection) -> list[Table]:

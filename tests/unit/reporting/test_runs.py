@@ -23,7 +23,7 @@ from edgepack.records import (
     Sustained,
     ThreadRun,
 )
-from edgepack.reporting import runs, to_html, to_markdown
+from edgepack.reporting import provenance, runs, to_html, to_markdown
 from edgepack.reporting.cells import cells
 from edgepack.reporting.collect import build
 from tests.unit.reporting.realistic import BOARD, LAPTOP, measurement, pack
@@ -156,6 +156,19 @@ def test_markdown_tells_the_same() -> None:
     assert "- int8 on pi (emulated): digits-cnn float32 takes 23 % more in 12 turns" in text
     assert "- ⚠️ int8 on pi: the burst drifted from 10 µs to 12 µs" in text
     assert re.search(r"\| Convolution \(NHWC\) \| 0 \| 6 µs \| 75.0% \|", text)
+
+
+def test_a_protocol_tells_what_was_chosen_and_no_more() -> None:
+    chosen = {"runs": 100, "cores": (), "max_start_c": None}
+    pinned = {**chosen, "cores": (4, 5), "max_start_c": 50.0}
+    for protocol, words in (
+        (chosen, "runs 100"),
+        (pinned, "runs 100, cores 4, 5, max_start_c 50"),
+        ({**chosen, "cores": "big"}, "runs 100, cores big"),
+    ):
+        made = reported(replace(measurement("int8", "pi", BOARD.id), protocol=protocol))
+        (row,) = provenance.runs(cells(made.sections[0])).rows
+        assert row[5].text == words
 
 
 def test_hostile_names_are_inert() -> None:
