@@ -275,7 +275,7 @@ def holds(site: Site, case: Case, capfd: pytest.CaptureFixture[str]) -> None:
     children = own_children()
     with case.make(site) as device:
         outcome = measured(site, [sound(site), device], capfd, case.runner, case.size)
-    assert "bug" not in outcome.stderr, outcome.stderr
+    assert "a bug in edgepack" not in outcome.stderr, outcome.stderr
     found = next(record for record in outcome.records if record["device"]["id"] == "faulty")
     assert (found["status"], outcome.code) == (case.status, case.code), found["error"]
     if case.error:
