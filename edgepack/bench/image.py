@@ -46,6 +46,10 @@ TEXTS = {
     f"{USER}:x:{UID}:{UID}::/home/{USER}:/bin/sh\n"
     "sshd:x:101:65534::/run/sshd:/usr/sbin/nologin\n",
     "etc/group": f"root:x:0:\n{USER}:x:{UID}:\nnogroup:x:65534:\n",
+    # no package's script runs here, so nothing links alternatives: the loader looks into them
+    "etc/ld.so.conf": "include /etc/ld.so.conf.d/*.conf\n",
+    "etc/ld.so.conf.d/alternatives.conf": "/usr/lib/arm-linux-gnueabihf/blas\n"
+    "/usr/lib/arm-linux-gnueabihf/lapack\n",
     "etc/hosts": "127.0.0.1 localhost edgepack-board\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files\n",
     "etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm), emulated"\n'

@@ -39,8 +39,12 @@ class Failure(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an exception's text that says something."""
-    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+    """The first line of an exception's text that says something.
+
+    numpy's says it last, after words of welcome.
+    """
+    text = str(error).rpartition("Original error was:")[2]
+    return next(filter(None, map(str.strip, text.splitlines())), type(error).__name__)
 
 
 def staged(kind: str, act: Callable[..., Any], *values: Any) -> Any:

@@ -11,12 +11,13 @@ import pytest
 from edgepack.errors import SpecError
 from edgepack.model.load import Model
 from edgepack.records import TensorSpec
+from edgepack.runtimes.tables import load
 from edgepack.spec.library import find
 from edgepack.spec.recipe import Recipe
 from edgepack.spec.steps import Distillation, Step, Training
 from edgepack.spec.target import Target
 from edgepack.workflow.compress import Workshop, chain
-from edgepack.workflow.job import Trust
+from edgepack.workflow.job import Cell, Trust
 from edgepack.workflow.shelf import Shelf
 from tests.sets import data_of
 
@@ -31,6 +32,11 @@ PRUNE = Step(name="prune-filters", options={"criterion": "l1"})
 def recipe(*steps: Step, scheme: str = "int8", folder: Path = Path()) -> Recipe:
     """A recipe of these steps."""
     return Recipe(id="mine", scheme=scheme, steps=steps, folder=str(folder))
+
+
+def cell(made: Recipe, target: Target = TARGET, runtime: str = "litert-2.3") -> Cell:
+    """A recipe for a target, by one of its runtimes."""
+    return Cell(target=target, recipe=made, runtime=load(runtime))
 
 
 @pytest.fixture
@@ -57,10 +63,17 @@ def shop(tmp_path) -> Workshop:
 
 
 def test_recipes_that_begin_alike_share_their_first_steps(shop):
-    short, long = chain(recipe(SPARSE), TARGET, shop), chain(recipe(SPARSE, FINETUNE), TARGET, shop)
+    short, long = chain(cell(recipe(SPARSE)), shop), chain(cell(recipe(SPARSE, FINETUNE)), shop)
     assert long[:1] == short
     assert len(set(long)) == 2
-    assert chain(recipe(FINETUNE, SPARSE), TARGET, shop)[1] != long[1]
+    assert chain(cell(recipe(FINETUNE, SPARSE)), shop)[1] != long[1]
+
+
+@pytest.mark.parametrize("name", ["adaround", "sparse"])
+def test_one_step_a_tensor_counts_where_a_step_rounds_to_it(shop, name):
+    made = recipe(Step(name=name), scheme="int4")
+    a, b = (chain(cell(made, runtime=name), shop) for name in ("litert-2.3", "tflm"))
+    assert (a != b) == (name == "adaround")
 
 
 @pytest.mark.parametrize(
@@ -69,14 +82,14 @@ def test_recipes_that_begin_alike_share_their_first_steps(shop):
     ids=lambda value: getattr(value, "name", None),
 )
 def test_the_scheme_counts_where_a_step_asks_for_it(shop, step, depends):
-    a, b = (chain(recipe(step, scheme=name), TARGET, shop) for name in ("int8", "int16x8"))
+    a, b = (chain(cell(recipe(step, scheme=name)), shop) for name in ("int8", "int16x8"))
     assert (a != b) == depends
 
 
 @pytest.mark.parametrize(("step", "depends"), [(SPARSE, False), (PRUNE, True)])
 def test_the_target_counts_where_a_step_asks_for_its_channels(shop, step, depends):
     other = replace(TARGET, id="other", name="Other", channels=8)
-    assert (chain(recipe(step), TARGET, shop) != chain(recipe(step), other, shop)) == depends
+    assert (chain(cell(recipe(step)), shop) != chain(cell(recipe(step), other), shop)) == depends
 
 
 @pytest.mark.parametrize(
@@ -84,11 +97,11 @@ def test_the_target_counts_where_a_step_asks_for_its_channels(shop, step, depend
     [(PLAIN, False, False), (SPARSE, True, False), (QAT, True, True), (PRUNE, True, True)],
 )
 def test_data_counts_where_a_step_reads_it(shop, step, train, calibration):
-    key = chain(recipe(step), TARGET, shop)
+    key = chain(cell(recipe(step)), shop)
     swapped = replace(shop, train=shop.train.select([0, 1]))
-    assert (chain(recipe(step), TARGET, swapped) != key) == train
+    assert (chain(cell(recipe(step)), swapped) != key) == train
     swapped = replace(shop, calibration=shop.calibration.select([0, 1]))
-    assert (chain(recipe(step), TARGET, swapped) != key) == calibration
+    assert (chain(cell(recipe(step)), swapped) != key) == calibration
 
 
 @pytest.mark.parametrize(
@@ -101,34 +114,34 @@ def test_data_counts_where_a_step_reads_it(shop, step, train, calibration):
     ],
 )
 def test_every_part_of_a_step_counts(shop, other):
-    assert chain(recipe(other), TARGET, shop) != chain(recipe(SPARSE), TARGET, shop)
+    assert chain(cell(recipe(other)), shop) != chain(cell(recipe(SPARSE)), shop)
 
 
 def test_seed_model_and_its_own_layers_count(shop, tmp_path):
-    key = chain(recipe(PLAIN), TARGET, shop)
+    key = chain(cell(recipe(PLAIN)), shop)
     assert chain(recipe(PLAIN), TARGET, replace(shop, seed=1)) != key
     model = replace(shop.teacher, sha256="1" * 64)
     assert chain(recipe(PLAIN), TARGET, replace(shop, teacher=model)) != key
     layers = tmp_path / "layers.py"
     layers.write_text("class A: ...")
     trusted = replace(shop, trust=Trust(custom_objects=layers))
-    first = chain(recipe(PLAIN), TARGET, trusted)
+    first = chain(cell(recipe(PLAIN)), trusted)
     assert first != key
     layers.write_text("class B: ...")
-    assert chain(recipe(PLAIN), TARGET, trusted) != first
+    assert chain(cell(recipe(PLAIN)), trusted) != first
 
 
 def test_the_users_functions_count_by_their_content(shop, tmp_path):
     own = replace(FINETUNE, train=Training(epochs=1, loss="mine.py:loss"))
     (tmp_path / "mine.py").write_text("def loss(a, b): return a")
-    first = chain(recipe(own, folder=tmp_path), TARGET, shop)
+    first = chain(cell(recipe(own, folder=tmp_path)), shop)
     (tmp_path / "mine.py").write_text("def loss(a, b): return b")
-    assert chain(recipe(own, folder=tmp_path), TARGET, shop) != first
+    assert chain(cell(recipe(own, folder=tmp_path)), shop) != first
     (tmp_path / "mine.py").unlink()
     with pytest.raises(SpecError, match="No such file"):
-        chain(recipe(own, folder=tmp_path), TARGET, shop)
+        chain(cell(recipe(own, folder=tmp_path)), shop)
 
 
 def test_words_do_not_count(shop):
     named = replace(recipe(SPARSE), id="other", description="other words")
-    assert chain(named, TARGET, shop) == chain(recipe(SPARSE), TARGET, shop)
+    assert chain(cell(named), shop) == chain(cell(recipe(SPARSE)), shop)
