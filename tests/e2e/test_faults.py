@@ -148,7 +148,7 @@ def without_tools(site: Site) -> Iterator[Device]:
         for path in Path(folder).iterdir():
             if path.name not in lacking and not (tools / path.name).exists():
                 (tools / path.name).symlink_to(path)
-    with served("SetEnv PATH={tools}")(site) as device:
+    with served('ForceCommand export PATH={tools}; eval "$SSH_ORIGINAL_COMMAND"')(site) as device:
         yield device
 
 
