@@ -19,8 +19,9 @@ class Board:
     """One emulated computer.
 
     ``arch`` is Debian's name of it. ``cpu`` is always a core that exists: QEMU 7.2's ``max``
-    computes wrong XNNPACK results. ``backports`` come from that suite. With ``counted`` the
-    clock counts instructions, a nanosecond each: the same figures on every run.
+    computes wrong XNNPACK results. ``backports`` come from that suite. ``links`` are those,
+    as (name, to), that a package's script would make: none runs. With ``counted`` the clock counts
+    instructions, a nanosecond each: the same figures on every run.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Board:
     kernel: str
     packages: tuple[str, ...] = SYSTEM
     backports: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
     counted: bool = False
 
     @property
@@ -62,6 +64,10 @@ ARMV7 = Board(
     memory_mib=1024,
     kernel="linux-image-armmp",
     packages=(*SYSTEM, "python3-numpy"),
+    links=tuple(
+        (f"usr/lib/arm-linux-gnueabihf/lib{name}.so.3", f"{name}/lib{name}.so.3")
+        for name in ("blas", "lapack")
+    ),
 )
 COUNTED = replace(AARCH64, id="aarch64-icount", cores=1, counted=True)
 BOARDS: Mapping[str, Board] = {board.id: board for board in (AARCH64, COUNTED, ARMV7)}

@@ -46,10 +46,6 @@ TEXTS = {
     f"{USER}:x:{UID}:{UID}::/home/{USER}:/bin/sh\n"
     "sshd:x:101:65534::/run/sshd:/usr/sbin/nologin\n",
     "etc/group": f"root:x:0:\n{USER}:x:{UID}:\nnogroup:x:65534:\n",
-    # no package's script runs here, so nothing links alternatives: the loader looks into them
-    "etc/ld.so.conf": "include /etc/ld.so.conf.d/*.conf\n",
-    "etc/ld.so.conf.d/alternatives.conf": "/usr/lib/arm-linux-gnueabihf/blas\n"
-    "/usr/lib/arm-linux-gnueabihf/lapack\n",
     "etc/hosts": "127.0.0.1 localhost edgepack-board\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files\n",
     "etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm), emulated"\n'
@@ -85,7 +81,15 @@ class Image:
 
 def image(board: Board) -> Image:
     """The board's image, from the cache or freshly built. Raises LinkError where it cannot be."""
-    parts = (board.arch, board.kernel, board.packages, board.backports, apt.SUITE, sources())
+    parts = (
+        board.arch,
+        board.kernel,
+        board.packages,
+        board.backports,
+        board.links,
+        apt.SUITE,
+        sources(),
+    )
     place = cache() / f"{board.arch}-{sha256(repr(parts).encode())[:16]}"
     if place.is_dir():
         return Image(folder=place)
@@ -222,6 +226,8 @@ def _finish(board: Board, made: Path, archive: Archive) -> None:
     public = (made / "key.pub").read_bytes()
     archive.regular(f"{home}/.ssh/authorized_keys", public, 0o600, UID)
     archive.regular("etc/ssh/hostkey", (made / "hostkey").read_bytes(), 0o600)
+    for name, to in board.links:
+        archive.link(name, to)
     archive.regular("etc/ssh/sshd_config", (GUEST / "sshd_config").read_bytes())
     archive.regular("init", (GUEST / "init").read_bytes(), 0o755)
     if board.adb:

@@ -75,12 +75,17 @@ for place in $(grep -l -s -F -e "$2=$3" /proc/[0-9]*/environ); do
 done
 for job in "$1"/job-*; do test -d "$job" && rm -rf -- "$job"; done
 rm -f -- "$1"/lock.[0-9]*
+find "$1/cache" -mindepth 1 -maxdepth 1 -mtime "+$4" -exec rm -rf -- {} + 2>/dev/null
 true
 """
 """Ends what an owner before us had started and could not end, and removes what it had made.
 
+So does it with what the cache keeps unused: now, when nothing that a job needs is there yet, so
+that a clock that is set in the middle of it takes nothing away.
+
 A server may keep a command's words in its environment: the mark stands in two of them.
 """
+KEPT_DAYS = 30
 JOB = "EDGEPACK_JOB"
 """A variable of what runs on the device under a lock: by its value it is found again."""
 
@@ -102,7 +107,9 @@ def alone(link: Link, root: str, *, timeout_s: float, wait_s: float) -> Iterator
     _living.add(word)
     try:
         held.take(wait_s)
-        checked(link, ["sh", "-c", SWEEP, "sh", root, *held.mark], timeout_s=timeout_s)
+        checked(
+            link, ["sh", "-c", SWEEP, "sh", root, *held.mark, str(KEPT_DAYS)], timeout_s=timeout_s
+        )
         yield held
     finally:
         try:

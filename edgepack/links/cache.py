@@ -9,7 +9,6 @@ from edgepack.errors import LinkError
 from edgepack.files import sha256
 from edgepack.links.link import MAKE_ROOT, Link, last_line
 
-KEPT_DAYS = 30
 MARGIN_BYTES = 8 << 20
 FIND = (
     MAKE_ROOT
@@ -21,10 +20,9 @@ if ! test -O "$cache" || { test -h "$cache" && theirs -ldn -- "$cache"; }; then
   exit 1
 fi
 rm -f -- "$cache"/*.part
-find "$cache" -mindepth 1 -maxdepth 1 -mtime "+$4" -exec rm -rf -- {} + 2>/dev/null
 if test -f "$cache/$2" && test "$(wc -c < "$cache/$2")" -eq "$3"; then
   touch -- "$cache/$2"
-  sum=$(sha256sum "$cache/$2" 2>/dev/null) && test "${sum%% *}" = "$5" && echo here && exit
+  sum=$(sha256sum "$cache/$2" 2>/dev/null) && test "${sum%% *}" = "$4" && echo here && exit
 fi
 df -P -k -- "$cache" 2>/dev/null || df -k "$cache" 2>/dev/null || true
 """
@@ -35,11 +33,11 @@ df -P -k -- "$cache" 2>/dev/null || df -k "$cache" 2>/dev/null || true
 def delivered(link: Link, root: str, local: Path, *, timeout_s: float) -> str:
     """The path on the device of a file with ``local``'s content, sent if it is not there yet.
 
-    What was not used for 30 days is removed. Raises LinkError where there is no room.
+    What was not used for long, ``alone`` removes. Raises LinkError where there is no room.
     """
     root, digest, size = root.rstrip("/"), sha256(local.read_bytes()), local.stat().st_size
     name = f"{digest}-{_safe(local.name)}"
-    argv = ["sh", "-c", FIND, "sh", root, name, str(size), str(KEPT_DAYS), digest]
+    argv = ["sh", "-c", FIND, "sh", root, name, str(size), digest]
     done = link.run(argv, timeout_s=timeout_s)
     if done.returncode:
         reason = last_line(done.stderr.decode(errors="replace"))

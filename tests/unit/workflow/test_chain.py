@@ -119,9 +119,9 @@ def test_every_part_of_a_step_counts(shop, other):
 
 def test_seed_model_and_its_own_layers_count(shop, tmp_path):
     key = chain(cell(recipe(PLAIN)), shop)
-    assert chain(recipe(PLAIN), TARGET, replace(shop, seed=1)) != key
+    assert chain(cell(recipe(PLAIN)), replace(shop, seed=1)) != key
     model = replace(shop.teacher, sha256="1" * 64)
-    assert chain(recipe(PLAIN), TARGET, replace(shop, teacher=model)) != key
+    assert chain(cell(recipe(PLAIN)), replace(shop, teacher=model)) != key
     layers = tmp_path / "layers.py"
     layers.write_text("class A: ...")
     trusted = replace(shop, trust=Trust(custom_objects=layers))
