@@ -226,3 +226,20 @@ def serving(folder: Path, fault: str = "") -> Iterator[Phone]:
 
 if __name__ == "__main__":
     asyncio.run(main(Path(sys.argv[1]), "".join(sys.argv[2:3])))
+
+
+def servers() -> set[int]:
+    """The ADB servers that run; tests of another process beside this one have their own."""
+    ours = os.environ.get("PYTEST_XDIST_WORKER", "")
+    found = set()
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = place.read_bytes().split(b"\0")
+            state = place.with_name("stat").read_text().rpartition(")")[2].split()[0]
+            given = place.with_name("environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        whose = f"PYTEST_XDIST_WORKER={ours}".encode() in given or not ours
+        if b"fork-server" in words and state != "Z" and whose:
+            found.add(int(place.parent.name))
+    return found

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ from edgepack.errors import LinkError, LinkTimeout
 from edgepack.links import adb_server
 from edgepack.links.link import connect
 from edgepack.spec.device import Device
-from tests.adbd import Phone, serving
+from tests.adbd import Phone, servers, serving
 
 pytestmark = pytest.mark.e2e
 
@@ -24,20 +23,6 @@ pytestmark = pytest.mark.e2e
 def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
     with serving(tmp_path_factory.mktemp("phone")) as running:
         yield running
-
-
-def servers() -> set[int]:
-    """The ADB servers that run."""
-    found = set()
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = place.read_bytes().split(b"\0")
-            state = place.with_name("stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if b"fork-server" in words and state != "Z":
-            found.add(int(place.parent.name))
-    return found
 
 
 def failure(device: Device) -> LinkError:

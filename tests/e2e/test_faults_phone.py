@@ -22,7 +22,7 @@ from edgepack.runtimes import building
 from edgepack.spec.device import Device
 from edgepack.spec.library import find
 from tests import faults
-from tests.adbd import Phone
+from tests.adbd import Phone, servers
 from tests.adbd import serving as serving_phone
 from tests.faults import Case, Site, holds, sited
 from tests.native_program import can_build
@@ -121,11 +121,11 @@ def test_a_fault_is_told_in_time_and_nothing_is_lost_or_left(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    before = _servers()
+    before = servers()
     with sited(tmp_path, server, monkeypatch) as site:
         phones = replace(case, make=lambda chosen: _without_traces(chosen, case))
         holds(site, phones, capfd)
-    assert _servers() == before
+    assert servers() == before
 
 
 @contextlib.contextmanager
@@ -137,16 +137,6 @@ def _without_traces(site: Site, case: Case) -> Iterator[Device]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     shutil.rmtree(site.workspace, ignore_errors=True)
-
-
-def _servers() -> set[int]:
-    """The ADB servers that run."""
-    found = set()
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if b"fork-server" in place.read_bytes().split(b"\0"):
-                found.add(int(place.parent.name))
-    return found
 
 
 @pytest.fixture(scope="module")
