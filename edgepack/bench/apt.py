@@ -16,7 +16,6 @@ from edgepack.errors import LinkError
 
 SUITE = "bookworm"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-DEBIAN = "http://deb.debian.org/debian"
 MIRROR = "EDGEPACK_DEBIAN_MIRROR"
 """A variable that names another mirror of Debian."""
 
@@ -64,7 +63,10 @@ def _prepare(folder: Path) -> None:
 
 
 def mirror() -> str:
-    """The mirror of Debian that this machine's apt uses, or another; see MIRROR."""
+    """The mirror of Debian that this machine's apt uses, or another; see MIRROR.
+
+    Raises LinkError where there is neither: on Ubuntu it has to be named.
+    """
     if chosen := os.environ.get(MIRROR):
         return chosen
     done = subprocess.run(
@@ -72,7 +74,13 @@ def mirror() -> str:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     sites = [line.partition(" ") for line in done.stdout.splitlines()]
-    return next((site for site, _, label in sites if label == "Debian"), DEBIAN)
+    for site, _, label in sites:
+        if label == "Debian":
+            return site
+    raise LinkError(
+        "this machine's apt knows no mirror of Debian, which the emulated boards are made of",
+        f"name one in the variable {MIRROR}",
+    )
 
 
 def _apt(folder: Path, arch: str, *command: str, cwd: Path | None = None) -> str:

@@ -286,3 +286,15 @@ def test_a_folder_that_cannot_be_made_is_told(
     with pytest.raises(LinkError, match="cannot use") as caught:
         machine.up(BOARD)
     assert "XDG_STATE_HOME" in caught.value.hint
+
+
+def test_a_machine_whose_apt_has_no_mirror_of_debian_is_told_how_to_name_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "apt-get").write_text("#!/bin/sh\necho 'http://mirror.invalid/ubuntu Ubuntu'\n")
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(apt.MIRROR, raising=False)
+    with pytest.raises(LinkError, match="no mirror of Debian") as caught:
+        apt.mirror()
+    assert apt.MIRROR in caught.value.hint
